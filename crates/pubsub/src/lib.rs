@@ -1,1 +1,31 @@
-//! pubsub
+//! Who wants a topic, and one message to all of them.
+//!
+//! Start from [`PubSub`], the node's switchboard, and [`Broadcast`], the message that it hands to every [`Sink`] subscribed to a topic.
+//! A sink is a worker with thousands of sockets, or a [`Mailbox`] that one task reads. Other nodes are reached through [`Peers`] and
+//! [`Members`] only, so this crate, and all that build on it, know nothing of networks.
+//!
+//! This crate deliberately does not know what a payload means, how a socket is written or how nodes find each other.
+
+mod broadcast;
+mod conflate;
+mod interest;
+mod mailbox;
+pub mod metrics;
+mod node;
+mod peers;
+mod registry;
+mod stamp;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod topic;
+pub mod wire;
+
+pub use broadcast::{Broadcast, Class, FRAME_SLOTS, OriginId, Payload, Role};
+pub use conflate::{Cursor, Track};
+pub use interest::InterestTable;
+pub use mailbox::{Delivery, Mailbox, MailboxSubscription, SlowReader};
+pub use node::{LoneNode, NodeId};
+pub use peers::{Lane, Members, Peers, RequestError, Route, SendError};
+pub use registry::{Busy, Pressure, PubSub, Sink, SinkId, Subscription};
+pub use stamp::{Epoch, EpochClock, EpochTag, Stamp};
+pub use topic::{Topic, TopicError};
