@@ -89,6 +89,9 @@ pub struct Quote {
     pub has_pseq: bool,
     #[prost(bool, tag = "13")]
     pub has_ts: bool,
+    /// where it comes from, if that must be said: "simulated"; empty is none
+    #[prost(string, tag = "14")]
+    pub source: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ForwardRequest {
@@ -97,10 +100,14 @@ pub struct ForwardRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ForwardResponse {
+    /// duplicates included
     #[prost(uint64, tag = "1")]
     pub accepted: u64,
     #[prost(message, repeated, tag = "2")]
     pub rejected: ::prost::alloc::vec::Vec<forward_response::Outcome>,
+    /// accepted before, changed nothing now
+    #[prost(uint64, tag = "3")]
+    pub duplicates: u64,
 }
 /// Nested message and enum types in `ForwardResponse`.
 pub mod forward_response {
@@ -132,6 +139,7 @@ pub struct SnapshotRequest {
 /// The owner's answer: the join reply's parts, already encoded as clients get them.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotResponse {
+    /// false: only listed symbols are served, and this is none
     #[prost(bool, tag = "1")]
     pub known: bool,
     /// JSON of the update, empty is null
@@ -146,8 +154,12 @@ pub struct SnapshotResponse {
     pub missed: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(string, tag = "6")]
     pub state: ::prost::alloc::string::String,
+    /// when the state began, owner's clock, microseconds since the Unix epoch
     #[prost(int64, tag = "7")]
     pub since_us: i64,
+    /// how long ago the newest quote was accepted, owner's monotonic clock
+    #[prost(uint64, tag = "8")]
+    pub age_us: u64,
 }
 /// A request of one part of a node to its twin on another.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -118,6 +118,9 @@ pub struct Update {
     pub n: u64,
     #[prost(bool, tag = "12")]
     pub crossed: bool,
+    /// "simulated" if made up; empty otherwise
+    #[prost(string, tag = "13")]
+    pub source: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Snapshot {
