@@ -1,0 +1,88 @@
+# The one front door: people and CI call the same targets.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PAGE := crates/server/page
+CLIENTS := tests/clients
+# What `make run` plays: DATA=path (or TICKWIRE_DATA), FEED=binance, or nothing for the simulated market.
+DATA ?= $(TICKWIRE_DATA)
+FEED ?=
+SPEED ?= 1
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  %-14s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  make run DATA=path    plays recorded files; FEED=binance the live stream; neither: a simulated market"
+
+.PHONY: run
+run: page ## Start one node with quotes playing, and say which page to open
+	$(CARGO) build --release --bin tickwire
+	@deploy/run-local "$(TARGET)/release/tickwire" "$(FEED)" "$(DATA)" "$(SPEED)"
+
+.PHONY: build
+build: page ## Build the release binary
+	$(CARGO) build --release --bin tickwire
+
+.PHONY: dist
+dist: page ## Build the binary that ships: stripped, fully optimised
+	$(CARGO) build --profile dist --bin tickwire
+	@ls -l "$(TARGET)/dist/tickwire"
+
+.PHONY: page
+page: $(PAGE)/dist/index.html ## Build the web page that the binary embeds
+
+$(PAGE)/node_modules/.package-lock.json: $(PAGE)/package-lock.json
+	npm ci --prefix $(PAGE) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(PAGE)/dist/index.html: $(PAGE)/node_modules/.package-lock.json $(PAGE)/index.html $(PAGE)/vite.config.ts $(shell find $(PAGE)/src -type f 2>/dev/null)
+	npm run --prefix $(PAGE) --silent build
+	@touch $@
+
+.PHONY: proto
+proto: ## Generate the protobuf bindings anew
+	TICKWIRE_REGENERATE=1 $(CARGO) test --quiet --package tickwire-proto
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: $(PAGE)/node_modules/.package-lock.json ## Formatting, clippy, types of the page
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- --deny warnings
+	npm run --prefix $(PAGE) --silent check
+
+.PHONY: test
+test: page test-tools ## Everything: Rust, the page, official clients, a browser
+	tests/run-all
+
+.PHONY: test-tools
+test-tools: $(CLIENTS)/node_modules/.package-lock.json ## Install what the tests need: client libraries, Chromium
+	@tests/install-chromium
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
+	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: test-clients
+test-clients: page test-tools ## Only the official clients and the browser, against a debug build
+	$(CARGO) build --bin tickwire
+	cd $(CLIENTS) && TICKWIRE_BIN="$$(realpath "$(CURDIR)/$(TARGET)/debug/tickwire" 2>/dev/null || realpath "$(TARGET)/debug/tickwire")" node --test --test-concurrency=1 .
+
+.PHONY: bench
+bench: build ## The figures of docs/performance.md, measured on this machine
+	deploy/bench-local "$(TARGET)/release/tickwire"
+
+.PHONY: doc
+doc: ## The API documentation of the crates
+	$(CARGO) doc --workspace --no-deps --quiet
+
+.PHONY: deny
+deny: ## Licences, advisories and banned crates (needs cargo-deny)
+	$(CARGO) deny check
