@@ -1,0 +1,69 @@
+// The page in a real browser.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { chromium } from "playwright-core";
+import { eventually, Server } from "./server.mjs";
+
+describe("the page in Chromium", () => {
+  let server, browser, page;
+  const problems = [];
+  before(async () => {
+    server = await Server.start(`
+[[feed]]
+kind = "simulated"
+seed = 7
+`);
+    browser = await chromium.launch({
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    });
+    page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+    page.on("pageerror", (error) => problems.push(String(error)));
+    await page.goto(server.url("/"));
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
+
+  const text = (testId) => page.getByTestId(testId).textContent();
+  const state = () => page.getByTestId("connection").getAttribute("data-state");
+  const cell = (symbol, name) => page.getByTestId(`row-${symbol}`).locator(`[data-cell="${name}"]`).textContent();
+  const symbols = async () => {
+    const ids = await page.locator('[data-testid^="row-"]').evaluateAll((rows) => rows.map((row) => row.dataset.testid));
+    return ids.map((id) => id.slice("row-".length));
+  };
+
+  test("prices move, and are told to be simulated", async () => {
+    await eventually(async () => (await state()) === "live", { what: "live" });
+    const all = await eventually(async () => { const list = await symbols(); return list.length > 20 && list; }, { what: "rows" });
+    const before = new Map(await Promise.all(all.map(async (symbol) => [symbol, await cell(symbol, "bid")])));
+    await eventually(async () => {
+      for (const symbol of all) if ((await cell(symbol, "bid")) !== before.get(symbol)) return true;
+    }, { what: "a price moved" });
+    assert.ok(await page.getByTestId("simulated").isVisible());
+  });
+
+  test("a dropped connection comes back and resumes", async () => {
+    await page.getByTestId("drop").click();
+    await eventually(async () => (await page.getByTestId("resume").getAttribute("data-recovered")) === "true", { what: "resumed" });
+    await eventually(async () => (await state()) === "live", { what: "live again" });
+  });
+
+  test("a server restart is survived", async () => {
+    await server.restart();
+    await eventually(async () => (await state()) === "live", { what: "live after the restart", within: 30_000 });
+    await eventually(async () => (await page.getByTestId("resume").getAttribute("data-recovered")) === "false", { what: "told that it is another epoch" });
+    const count = Number((await text("updates")).replace(/\D/g, "") || 0);
+    await eventually(async () => Number((await text("updates")).replace(/\D/g, "")) !== count, { what: "updates flow" });
+  });
+
+  test("a chosen rate is obeyed and the page fits a phone", async () => {
+    await page.getByTestId("rate").selectOption("1s");
+    await eventually(async () => (await state()) === "live", { what: "live at 1 s" });
+    await page.setViewportSize({ width: 390, height: 844 });
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+    assert.ok(overflow <= 0, `${overflow} px wider than the phone`);
+    assert.deepEqual(problems, []);
+  });
+});

@@ -1,0 +1,203 @@
+//! Architecture that is not tested is a wish: the arrows between crates, and rules that no compiler knows.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn manifest(path: &Path) -> toml::Table {
+    fs::read_to_string(path).unwrap().parse().unwrap()
+}
+
+/// The libraries that a crate uses outside its tests.
+fn dependencies(krate: &str) -> BTreeSet<String> {
+    let manifest = manifest(&root().join("crates").join(krate).join("Cargo.toml"));
+    manifest["dependencies"].as_table().unwrap().keys().cloned().collect()
+}
+
+fn crates() -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(root().join("crates"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// All files below a folder whose name ends so.
+fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !matches!(name.as_str(), "target" | "node_modules" | "generated" | "dist") {
+                open.push(path);
+            } else if name.ends_with(suffix) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn rust_sources() -> impl Iterator<Item = (PathBuf, String)> {
+    let root = root();
+    let crates = files(&root.join("crates"), ".rs").into_iter().chain(files(&root.join("tests"), ".rs"));
+    crates.map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+}
+
+/// The arrows of ARCHITECTURE.md. A crate that is not listed here has none: a new room says first what it may know.
+const ARROWS: [(&str, &[&str]); 8] = [
+    ("proto", &[]),
+    ("pubsub", &["proto"]),
+    ("market", &["proto", "pubsub"]),
+    ("channels", &["pubsub"]),
+    ("client", &["channels", "pubsub"]),
+    ("server", &["proto", "pubsub", "market", "channels"]),
+    ("bench", &["client", "channels", "proto", "pubsub"]),
+    ("cli", &["server", "client", "bench", "market", "proto", "pubsub"]),
+];
+
+#[test]
+fn crates_know_only_those_they_may() {
+    for krate in crates() {
+        let (_, allowed) =
+            ARROWS.iter().find(|(name, _)| *name == krate).unwrap_or_else(|| panic!("{krate}: no arrows"));
+        for dependency in dependencies(&krate) {
+            if let Some(other) = dependency.strip_prefix("tickwire-") {
+                assert!(allowed.contains(&other), "{krate} must not depend on {other}");
+            }
+        }
+    }
+}
+
+/// A framework that leaks into a second crate is a framework that can never be replaced.
+#[test]
+fn libraries_stay_in_their_rooms() {
+    let rooms: [(&str, &[&str]); 5] = [
+        ("axum", &["server"]),
+        ("mio", &["channels"]),
+        ("clap", &["cli"]),
+        ("tonic", &["proto", "server", "bench", "cli"]),
+        ("tracing-subscriber", &["server", "cli"]),
+    ];
+    for krate in crates() {
+        let used = dependencies(&krate);
+        for (library, allowed) in rooms {
+            assert!(!used.contains(library) || allowed.contains(&krate.as_str()), "{krate} must not use {library}");
+        }
+    }
+}
+
+#[test]
+fn banned_libraries_are_not_in_the_graph() {
+    let deny = manifest(&root().join("deny.toml"));
+    let lock = manifest(&root().join("Cargo.lock"));
+    let packages: BTreeSet<_> =
+        lock["package"].as_array().unwrap().iter().map(|package| package["name"].as_str().unwrap()).collect();
+    for ban in deny["bans"]["deny"].as_array().unwrap() {
+        let name = ban["crate"].as_str().unwrap();
+        assert!(!packages.contains(name), "{name} is banned: {}", ban["reason"]);
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    for (path, text) in rust_sources() {
+        let first = text.lines().next().unwrap_or_default();
+        let tests = path.file_name().is_some_and(|name| name == "tests.rs");
+        assert!(tests || first.starts_with("//!") || first.starts_with("#!"), "{}: no //! on top", path.display());
+    }
+}
+
+/// What is not done stands in an issue, where somebody looks.
+#[test]
+fn no_promises_in_comments() {
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+    for (path, text) in rust_sources() {
+        for word in words {
+            assert!(!text.contains(word), "{}: {word}", path.display());
+        }
+    }
+}
+
+/// A generated type that becomes a domain type has silently become a protocol.
+#[test]
+fn protobuf_types_stay_at_the_edge() {
+    let edge = |path: &Path| {
+        let text = path.to_string_lossy();
+        let part = |name: &str| text.contains(&format!("/{name}/"));
+        text.ends_with("wire.rs")
+            || text.contains("grpc")
+            || text.contains("protobuf")
+            || part("bench")
+            || part("cli")
+            || part("tests")
+    };
+    for (path, text) in rust_sources() {
+        assert!(
+            edge(&path) || !text.contains("tickwire_proto::"),
+            "{}: protobuf types outside wire.rs",
+            path.display()
+        );
+    }
+}
+
+/// Dashboards are written from docs/metrics.md.
+#[test]
+fn the_list_of_metrics_is_complete_and_true() {
+    let documented = names(&fs::read_to_string(root().join("docs/metrics.md")).unwrap());
+    let mut emitted = BTreeSet::new();
+    for krate in ["pubsub", "market", "channels", "server"] {
+        for path in files(&root().join("crates").join(krate).join("src"), ".rs") {
+            let text = fs::read_to_string(path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            for literal in code.split('"').skip(1).step_by(2) {
+                let name = literal.trim();
+                if is_metric(name) {
+                    emitted.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    let missing: Vec<_> = emitted.difference(&documented).collect();
+    let stale: Vec<_> = documented.difference(&emitted).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "not in docs/metrics.md: {missing:?}; there, but nowhere emitted: {stale:?}"
+    );
+}
+
+fn is_metric(name: &str) -> bool {
+    name.starts_with("tickwire_")
+        && !["tickwire_server", "tickwire_market", "tickwire_channels", "tickwire_pubsub"].contains(&name)
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+    words.filter(|word| is_metric(word)).map(str::to_owned).collect()
+}
+
+/// Only what a reader of this repository can follow belongs in it.
+#[test]
+fn no_paths_of_one_machine() {
+    let root = root();
+    let places = ["crates", "tests", "docs", "deploy", "proto", "config"].map(|folder| root.join(folder));
+    for suffix in [".rs", ".md", ".toml", ".ts", ".mjs", ".proto", ".json"] {
+        for path in places.iter().flat_map(|folder| files(folder, suffix)) {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            for machine in [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tmp/ba", "sh_jobs")] {
+                assert!(!text.contains(machine), "{}: {machine}", path.display());
+            }
+        }
+    }
+}
