@@ -1,0 +1,147 @@
+//! The configuration: a TOML file, the environment over it, `--set` over that. [`Config::load`] reads all three, reports every
+//! problem at once, and remembers where each value came from. Nothing else in this crate reads environment or arguments.
+
+mod layers;
+mod problem;
+mod read;
+mod reader;
+mod render;
+mod secret;
+mod settings;
+mod units;
+
+use std::path::PathBuf;
+
+pub use self::problem::{ConfigErrors, Origin, Problem};
+pub use self::reader::Entry;
+pub use self::secret::Secret;
+pub(crate) use self::secret::{digest_of, digests_equal};
+pub use self::settings::*;
+pub use self::units::{parse_duration, parse_size, show_duration, show_size};
+
+use self::layers::{Node, from_env, from_set, overlay, parse_file, unreadable};
+use self::reader::Reader;
+
+/// A configuration file is written by people; anything larger is a mix-up.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Everything that can be set, with what was not set at its default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Who this node is.
+    pub node: NodeConfig,
+    /// The addresses to bind.
+    pub listen: ListenConfig,
+    /// Which nodes belong together.
+    pub cluster: ClusterConfig,
+    /// Who may do what.
+    pub auth: AuthConfig,
+    /// What clients may take.
+    pub limits: LimitsConfig,
+    /// How the node says goodbye.
+    pub drain: DrainConfig,
+    /// Mounts of the Channels protocol, at least one.
+    pub sockets: Vec<SocketMount>,
+    /// What is behind which topics; the first match decides.
+    pub channels: Vec<ChannelRule>,
+    /// Where quotes come from without a publisher.
+    pub feeds: Vec<FeedConfig>,
+    /// The state behind the quotes.
+    pub market: MarketConfig,
+    /// Threads.
+    pub runtime: RuntimeConfig,
+    /// Logs.
+    pub log: LogConfig,
+    /// What an operator should know before it surprises: insecure modes by name, names in the environment that are none.
+    pub warnings: Vec<String>,
+    /// Every setting with its value and origin, in the order of the default file.
+    pub entries: Vec<Entry>,
+}
+
+/// Where a configuration is read from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file, if any.
+    pub file: Option<PathBuf>,
+    /// The environment; only names that begin with `TICKWIRE_` are looked at.
+    pub env: Vec<(String, String)>,
+    /// `KEY=VALUE`, the later ones win.
+    pub sets: Vec<String>,
+}
+
+impl Config {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of every source, each with the key, what was seen, what was expected and what to change.
+    pub fn load(sources: Sources) -> Result<Self, ConfigErrors> {
+        let mut problems = Vec::new();
+        let mut warnings = Vec::new();
+        let mut tree = match &sources.file {
+            Some(path) => read_file(path, &mut problems),
+            None => Node::table(Origin::Default),
+        };
+        // A line that is no TOML leaves half a setting behind; what is said about that line is said once.
+        let broken_lines: Vec<_> = problems.iter().filter_map(|problem| line_of(&problem.origin)).collect();
+        overlay(&mut tree, from_env(sources.env, &read::SECTIONS, &mut problems, &mut warnings));
+        for set in &sources.sets {
+            if let Some(node) = from_set(set, &mut problems) {
+                overlay(&mut tree, node);
+            }
+        }
+        let reader = Reader::default();
+        let mut config = reader.root(&tree, |root| read::config(root, warnings));
+        let findings = reader.finish();
+        let on_broken_line =
+            |problem: &Problem| line_of(&problem.origin).is_some_and(|line| broken_lines.contains(&line));
+        problems.extend(findings.problems.into_iter().filter(|problem| !on_broken_line(problem)));
+        if !problems.is_empty() {
+            return Err(ConfigErrors(problems));
+        }
+        config.entries = findings.entries;
+        Ok(config)
+    }
+}
+
+impl Default for Config {
+    /// What a node runs with when nothing is set.
+    fn default() -> Self {
+        Self::load(Sources::default()).expect("the defaults are valid, which a test states")
+    }
+}
+
+/// The commented default file, for `tickwire config default`.
+pub fn default_text() -> &'static str {
+    include_str!("default.toml")
+}
+
+fn line_of(origin: &Origin) -> Option<usize> {
+    match origin {
+        Origin::File { line, .. } => Some(*line),
+        _ => None,
+    }
+}
+
+fn read_file(path: &std::path::Path, problems: &mut Vec<Problem>) -> Node {
+    let read = || {
+        let length = std::fs::metadata(path)?.len();
+        if length > FILE_BYTES_MAX {
+            return Ok(Err(format!(
+                "{} has {length} bytes, a configuration has at most {FILE_BYTES_MAX}",
+                path.display()
+            )));
+        }
+        std::fs::read_to_string(path).map(Ok)
+    };
+    match read().unwrap_or_else(|error| Err(unreadable(path, &error))) {
+        Ok(text) => parse_file(&path.display().to_string(), &text, problems),
+        Err(message) => {
+            problems.push(Problem { key: String::new(), origin: Origin::Default, message });
+            Node::table(Origin::Default)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+//! What can be set. Plain values: durations carry their unit in the type, sizes are bytes, and whoever builds a part of the
+//! server takes its own table from here. `default.toml` beside this file explains every key to its user.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::secret::Secret;
+use crate::auth::TopicPattern;
+
+/// `[node]`: who this node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Unique in the cluster.
+    pub id: String,
+    /// The failure domain; empty where there is none.
+    pub zone: String,
+}
+
+/// `[listen]`: the addresses to bind. Port 0 lets the system choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenConfig {
+    /// Sockets, HTTP API and the web page.
+    pub http: SocketAddr,
+    /// The public gRPC API.
+    pub grpc: SocketAddr,
+    /// Health, metrics and administration.
+    pub admin: SocketAddr,
+    /// Node to node; not bound by a lone node.
+    pub mesh: SocketAddr,
+}
+
+/// `[cluster]`: which nodes belong together. This version serves lone nodes only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Nodes of different names never mix.
+    pub name: String,
+    /// The address that peers dial; `None` takes it from `listen.mesh`.
+    pub advertise: Option<SocketAddr>,
+    /// The same on every node, at least 32 bytes.
+    pub secret: Option<Secret>,
+    /// The secret before this one, accepted while it is being rotated.
+    pub secret_previous: Option<Secret>,
+    /// How often discovery looks again.
+    pub poll_interval: Duration,
+    /// How long a start waits for its peers.
+    pub join_timeout: Duration,
+    /// How many nodes there should be.
+    pub expect: Option<u32>,
+    /// Whether fewer than `expect` make the node unready.
+    pub require: bool,
+}
+
+/// `[auth]`: who may do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Who may publish quotes.
+    pub publish: PublishMode,
+    /// What a client without a token may do.
+    pub anonymous: AnonymousRights,
+    /// API keys.
+    pub keys: Vec<ApiKeyConfig>,
+    /// Client tokens.
+    pub jwt: JwtConfig,
+}
+
+/// Who may publish quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishMode {
+    /// Who shows an API key with the scope `publish`.
+    Key,
+    /// Everybody who reaches the port: the insecure mode, for closed networks and trials.
+    Open,
+}
+
+/// What a client without a token may do on a channel that does not say otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnonymousRights {
+    /// Join topics and read quotes.
+    pub read: bool,
+    /// Send in rooms.
+    pub write: bool,
+}
+
+/// `[[auth.key]]`: one API key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKeyConfig {
+    /// What logs call it.
+    pub name: String,
+    /// The text to present.
+    pub secret: Secret,
+    /// What it may do beyond reading.
+    pub scopes: Vec<Scope>,
+    /// When it ends, in Unix seconds.
+    pub expires: Option<u64>,
+}
+
+/// What an API key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Publish quotes and broadcasts.
+    Publish,
+    /// Change and debug the running server.
+    Admin,
+}
+
+/// `[auth.jwt]`: how client tokens are verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtConfig {
+    /// The shared secret of HS256 tokens, at least 32 bytes.
+    pub hs256_secret: Option<Secret>,
+    /// The `iss` that a token must carry.
+    pub issuer: Option<String>,
+    /// The `aud` that a token must carry. Without it a token that carries one is refused: it was made for someone else.
+    pub audience: Option<String>,
+    /// How far the clock of the signer may be off.
+    pub leeway: Duration,
+}
+
+/// `[limits]`: what one client, or all of them, may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Connections on the public ports; `None` follows the open-file limit, see [`LimitsConfig::connections_for`].
+    pub connections: Option<usize>,
+    /// New connections in a second.
+    pub accepts_per_second: u32,
+    /// Joins in a second, all sockets together.
+    pub joins_per_second: u32,
+    /// Messages in a second from one socket.
+    pub messages_per_second: u32,
+    /// Unwritten bytes of one socket.
+    pub outbox_bytes: usize,
+    /// Bytes of a request body.
+    pub body_bytes: usize,
+    /// How long a client may take to send the head of a request.
+    pub header_timeout: Duration,
+}
+
+impl LimitsConfig {
+    /// Descriptors that are not connections: listeners, pollers, logs, feeds and their files.
+    const RESERVED_FILES: u64 = 256;
+
+    /// The limit of connections of a process that may open so many files.
+    pub fn connections_for(&self, open_files: u64) -> usize {
+        let room = usize::try_from(open_files.saturating_sub(Self::RESERVED_FILES).max(16)).unwrap_or(usize::MAX);
+        self.connections.unwrap_or(room).min(room)
+    }
+}
+
+/// `[drain]`: how a node says goodbye.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainConfig {
+    /// How long it stays open after it has become unready, so that load balancers notice.
+    pub delay: Duration,
+    /// Over how long the closing of sockets is spread.
+    pub spread: Duration,
+    /// When it ends in any case.
+    pub deadline: Duration,
+}
+
+/// `[[socket]]`: one mount of the Channels protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketMount {
+    /// `/socket` serves `/socket/websocket`.
+    pub path: String,
+    /// Whether the WebSocket transport is on.
+    pub websocket: bool,
+    /// A socket that sends nothing for so long is closed.
+    pub idle_timeout: Duration,
+    /// Bytes of one frame.
+    pub max_frame: usize,
+    /// Bytes of one message of several frames.
+    pub max_message: usize,
+    /// Joined topics of one socket.
+    pub max_channels: usize,
+    /// Which pages may connect.
+    pub origins: Origins,
+}
+
+/// Which pages may open a socket; clients that send no `Origin` always may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Pages of the host that the request itself names.
+    SameHost,
+    /// All pages.
+    Any,
+    /// These only: `https://app.example`, `//app.example` for any scheme, `//*.app.example` for any host below.
+    Listed(Vec<String>),
+}
+
+/// `[[channel]]`: what is behind the topics of a pattern. The first entry that matches decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelRule {
+    /// `ticker:*`, or one topic.
+    pub pattern: TopicPattern,
+    /// What is behind it.
+    pub kind: ChannelKind,
+    /// Who may join.
+    pub join: Access,
+    /// Who may send; without meaning where clients send nothing.
+    pub write: Access,
+}
+
+/// What is behind a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// The quotes of the symbol that the topic names behind its colon.
+    Ticker,
+    /// A plain channel.
+    Room {
+        /// Events that go to all others.
+        broadcast: Vec<String>,
+        /// Events that come back in the reply.
+        echo: Vec<String>,
+        /// How many of the last messages a joiner gets.
+        history: usize,
+    },
+}
+
+/// Who may do something on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Every client; one that shows a token only as far as the token allows.
+    Anyone,
+    /// Clients with a token that allows it.
+    Token,
+    /// No client.
+    Nobody,
+}
+
+/// `[[feed]]`: where quotes come from without a publisher.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeedConfig {
+    /// What logs and metrics call it; unique.
+    pub name: String,
+    /// Where they come from.
+    pub kind: FeedKind,
+}
+
+/// The kinds of feeds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeedKind {
+    /// Recorded files.
+    Replay(ReplayFeed),
+    /// Binance's public combined stream.
+    Binance(BinanceFeed),
+    /// An invented market, labelled as such wherever it shows.
+    Simulated(SimulatedFeed),
+}
+
+/// A feed of recorded files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplayFeed {
+    /// Files, or directories with files.
+    pub paths: Vec<PathBuf>,
+    /// The pace.
+    pub speed: Speed,
+    /// Whether a file begins again at its end.
+    pub repeat: bool,
+    /// From the recorded name to the symbol; names that are not listed keep their built-in symbol.
+    pub symbols: Vec<(String, String)>,
+    /// How far into its day a file of a whole day begins.
+    pub file_offset: Option<Duration>,
+}
+
+/// The pace of a replay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// Recorded pace times this.
+    Times(f64),
+    /// As fast as the server takes it.
+    Max,
+}
+
+/// A live feed from Binance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BinanceFeed {
+    /// The endpoint of the combined stream, without its query.
+    pub url: String,
+    /// From the exchange's name to the symbol.
+    pub symbols: Vec<(String, String)>,
+}
+
+/// An invented market.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SimulatedFeed {
+    /// The same seed makes the same market.
+    pub seed: u64,
+    /// Quotes in a second, all symbols together.
+    pub rate: f64,
+    /// How many symbols; the built-in names come first.
+    pub count: usize,
+}
+
+/// `[market]`: the state behind the quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarketConfig {
+    /// Owner shards.
+    pub shards: usize,
+    /// Updates kept per symbol for those who resume.
+    pub ring: usize,
+    /// How old such an update may become.
+    pub ring_age: Duration,
+    /// Bytes of such updates per symbol.
+    pub ring_bytes: usize,
+    /// The longest resume, in updates.
+    pub resume_max: usize,
+    /// A symbol without a quote for so long is stale.
+    pub stale_after: Duration,
+    /// `None` takes every symbol, else these only.
+    pub listed: Option<Vec<String>>,
+    /// Whether a quote older than the current one is taken.
+    pub out_of_order: OutOfOrder,
+    /// A worker whose oldest pending message is older keeps only the newest of each topic.
+    pub conflate_after: Duration,
+    /// How long a join may wait for its snapshot.
+    pub join_deadline: Duration,
+    /// Ids of quotes remembered per symbol, so that a retry is taken once.
+    pub dedupe_ids: usize,
+}
+
+/// What happens to a quote whose `ts` is older than the current one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutOfOrder {
+    /// It is refused, and the publisher told.
+    Reject,
+    /// It is taken.
+    Accept,
+}
+
+/// `[runtime]`: threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// Socket workers; `None` makes one for each core.
+    pub workers: Option<usize>,
+    /// Threads for derived computations such as bars.
+    pub compute_threads: usize,
+    /// Whether each worker keeps to one core.
+    pub pin: bool,
+}
+
+/// `[log]`: what is logged and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,tickwire_market=debug`.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
