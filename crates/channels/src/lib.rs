@@ -1,7 +1,31 @@
 //! The Phoenix Channels protocol, and the workers that own the sockets.
+//!
+//! Start from [`Kind`] and [`Channel`], which an application writes, [`Router`], which says what topics they serve, and [`Workers`], which
+//! serve them: [`Workers::adopt`] takes a connection after its upgrade from whatever HTTP server there is.
+//!
+//! This crate deliberately knows no market, no cluster and no HTTP framework.
 
+pub mod channel;
 pub mod close;
+mod handle;
+pub mod handshake;
 pub mod json;
+mod lag;
 pub mod message;
+pub mod metrics;
+pub mod router;
 pub mod serializer;
+mod socket;
 pub mod websocket;
+mod worker;
+
+pub use channel::{
+    Channel, ChannelHandle, Context, Flow, HandleError, JoinRequest, Joined, Joining, Kind, Left, Refusal, ReplyHandle, Stop,
+};
+pub use close::{CloseCode, CloseReason};
+pub use lag::LagSnapshot;
+pub use message::Payload;
+pub use router::{BadPattern, Pattern, Router};
+pub use serializer::{Status, WireFormat};
+pub use socket::{MountLimits, SocketInfo};
+pub use worker::{AdoptError, Workers, WorkersConfig};

@@ -1,0 +1,217 @@
+//! The workers: threads that own sockets.
+//!
+//! A worker is one thread with one `mio` poll. It owns its sockets with all that belongs to them: their decoder, their session, their channels
+//! and their outbox, so that nothing of it needs a lock. Each turn it drains what is pending (its inbox, commands, readable sockets,
+//! timers), which appends to outboxes, and then writes each dirty socket once: at once when there is little to do, in batches under load.
+//! Other threads reach it through its inbox (as a [`Sink`](tickwire_pubsub::Sink) of the node's pubsub) and through commands.
+
+mod config;
+mod run;
+mod shared;
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use metrics::gauge;
+use parking_lot::Mutex;
+use tickwire_pubsub::PubSub;
+use tokio::{runtime::Handle, sync::Notify};
+use tokio_util::task::TaskTracker;
+
+pub use self::config::WorkersConfig;
+pub(crate) use self::shared::{Command, JoinFailure, JoinOutcome, Shared};
+use self::{
+    run::Worker,
+    shared::{Adoption, Bell, Inbox, Node},
+};
+use crate::{
+    close::CloseReason,
+    lag::{LagHistogram, LagSnapshot},
+    router::Router,
+    socket::SocketInfo,
+};
+
+/// The workers of a node. Cloning is cheap; all clones are one. [`shutdown`](Self::shutdown) ends them.
+#[derive(Clone)]
+pub struct Workers(Arc<Inner>);
+
+struct Inner {
+    workers: Vec<Arc<Shared>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    node: Arc<Node>,
+    adopting_max: usize,
+}
+
+/// Why a connection is not adopted. It is closed by dropping it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AdoptError {
+    /// As many as allowed wait for a worker already.
+    #[error("too many connections wait for a worker")]
+    Busy,
+    /// The node is being drained.
+    #[error("the node is draining")]
+    Draining,
+    /// The socket cannot be made non-blocking.
+    #[error("the connection is broken")]
+    Broken,
+}
+
+impl Workers {
+    /// Starts the threads. Futures of joins and deferred answers run on `runtime`, tracked by `tasks`.
+    ///
+    /// # Errors
+    /// If the system has no thread, poll or waker left to give.
+    pub fn start(
+        config: WorkersConfig,
+        router: Router,
+        pubsub: &PubSub,
+        runtime: &Handle,
+        tasks: &TaskTracker,
+    ) -> io::Result<Self> {
+        let node = Arc::new(Node::default());
+        let config = Arc::new(config);
+        let router = Arc::new(router);
+        let count = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let (mut workers, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let depth = gauge!(tickwire_pubsub::metrics::QUEUE_DEPTH, "queue" => "worker_inbox");
+        gauge!(tickwire_pubsub::metrics::QUEUE_CAPACITY, "queue" => "worker_inbox").set(config.inbox_capacity as f64);
+        for index in 0..count {
+            let poll = mio::Poll::new()?;
+            let bell = Arc::new(Bell::new(mio::Waker::new(poll.registry(), run::WAKER)?));
+            let inbox = Inbox::new(Arc::clone(&bell), pubsub.pressure(), config.inbox_capacity, depth.clone());
+            let shared =
+                Shared::new(bell, Arc::new(inbox), pubsub.clone(), runtime.clone(), tasks.clone(), Arc::clone(&node));
+            let shared = Arc::new(shared);
+            let worker = Worker::new(poll, Arc::clone(&shared), Arc::clone(&config), Arc::clone(&router));
+            let on_start = config.on_thread_start.clone();
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                if let Some(on_start) = on_start {
+                    on_start(index);
+                }
+                worker.run();
+            })?;
+            workers.push(shared);
+            threads.push(thread);
+        }
+        let inner = Inner { workers, threads: Mutex::new(threads), node, adopting_max: config.adopting_max };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Hands over a connection whose upgrade is done, to the worker with the fewest. `leftover` is what the client has sent behind its
+    /// request.
+    ///
+    /// # Errors
+    /// If it cannot be taken; it is closed then.
+    pub fn adopt(&self, stream: std::net::TcpStream, info: Arc<SocketInfo>, leftover: Bytes) -> Result<(), AdoptError> {
+        if self.0.node.draining.load(Ordering::Relaxed) {
+            return Err(AdoptError::Draining);
+        }
+        let load = |worker: &&Arc<Shared>| worker.connections.load(Ordering::Relaxed);
+        let worker = self.0.workers.iter().min_by_key(load).ok_or(AdoptError::Draining)?;
+        let max = self.0.adopting_max;
+        let more = |waiting| (waiting < max).then_some(waiting + 1);
+        worker.adopting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| AdoptError::Busy)?;
+        if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_err() {
+            worker.adopting.fetch_sub(1, Ordering::Relaxed);
+            return Err(AdoptError::Broken);
+        }
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        worker.command(Command::Adopt(Box::new(Adoption { stream, info, leftover })));
+        Ok(())
+    }
+
+    /// How many connections are open or on their way to a worker.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many channels are joined.
+    #[must_use]
+    pub fn joins(&self) -> usize {
+        self.0.workers.iter().map(|worker| worker.joins.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Closes the sockets that a predicate picks. It is called on the workers' threads, once for every open socket, and must not block.
+    pub fn close_where(&self, picks: impl Fn(&SocketInfo) -> bool + Send + Sync + 'static, reason: CloseReason) {
+        let picks: Arc<dyn Fn(&SocketInfo) -> bool + Send + Sync> = Arc::new(picks);
+        for worker in &self.0.workers {
+            worker.command(Command::CloseWhere(Arc::clone(&picks), reason));
+        }
+    }
+
+    /// Closes all sockets, 1012 `shutdown`, evenly over `spread`, so that their clients do not all come back elsewhere at once; takes no
+    /// more. Returns when all are gone. May be dropped while it waits: the draining goes on.
+    pub async fn drain(&self, spread: Duration) {
+        self.0.node.draining.store(true, Ordering::Relaxed);
+        for worker in &self.0.workers {
+            worker.command(Command::Drain(spread));
+        }
+        loop {
+            let empty = self.0.node.empty.notified();
+            if self.connections() == 0 {
+                return;
+            }
+            empty.await;
+        }
+    }
+
+    /// The lag of all updates so far.
+    #[must_use]
+    pub fn lag(&self) -> LagSnapshot {
+        self.0.node.lag.snapshot()
+    }
+
+    /// Whether every worker runs, and none of them fell over so often that it cannot be trusted.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        const CRASHES_MAX: usize = 100;
+        self.0.node.crashes.load(Ordering::Relaxed) < CRASHES_MAX
+            && self.0.threads.lock().iter().all(|thread| !thread.is_finished())
+    }
+
+    /// Ends the threads and with them every socket that is still open, without a word to its client: [`drain`](Self::drain) first. Waits for
+    /// them, so that it must not be called from one of them.
+    pub fn shutdown(&self) {
+        self.0.node.draining.store(true, Ordering::Relaxed);
+        for worker in &self.0.workers {
+            worker.command(Command::Exit);
+        }
+        for thread in self.0.threads.lock().drain(..) {
+            // A worker that panicked has been counted and logged.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            next_channel: AtomicU64::new(1),
+            lag: LagHistogram::default(),
+            draining: AtomicBool::new(false),
+            empty: Notify::new(),
+            crashes: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers")
+            .field("workers", &self.0.workers.len())
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}

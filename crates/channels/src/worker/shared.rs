@@ -1,0 +1,206 @@
+//! What other threads see of a worker: its inbox, its commands and its bell.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use metrics::Gauge;
+use parking_lot::Mutex;
+use tickwire_pubsub::{Broadcast, Pressure, PubSub, Sink, SinkId};
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    channel::{Joined, Refusal},
+    close::CloseReason,
+    handle::{ChannelCommand, ChannelHandle},
+    lag::LagHistogram,
+    socket::SocketInfo,
+};
+
+/// Wakes a worker that sleeps, and costs next to nothing when it does not.
+pub(super) struct Bell {
+    waker: mio::Waker,
+    rung: AtomicBool,
+}
+
+impl Bell {
+    pub(super) fn new(waker: mio::Waker) -> Self {
+        Self { waker, rung: AtomicBool::new(false) }
+    }
+
+    fn ring(&self) {
+        // Whoever rings first pays for the system call; the worker hushes the bell before it looks at what is there.
+        if !self.rung.swap(true, Ordering::AcqRel) && self.waker.wake().is_err() {
+            self.rung.store(false, Ordering::Release);
+        }
+    }
+
+    pub(super) fn hush(&self) {
+        self.rung.store(false, Ordering::Release);
+    }
+}
+
+/// The messages that wait for a worker. When there are more than its capacity, the node admits no new ones.
+pub(super) struct Inbox {
+    bell: Arc<Bell>,
+    waiting: Mutex<Waiting>,
+    pressure: Arc<Pressure>,
+    capacity: usize,
+    depth: Gauge,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: Vec<Arc<Broadcast>>,
+    since: Option<Instant>,
+    pressing: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(bell: Arc<Bell>, pressure: Arc<Pressure>, capacity: usize, depth: Gauge) -> Self {
+        Self { bell, waiting: Mutex::default(), pressure, capacity, depth }
+    }
+
+    /// Takes all that waits into `batch`, which must be empty; returns since when the oldest of them has been waiting.
+    pub(super) fn take(&self, batch: &mut Vec<Arc<Broadcast>>) -> Option<Instant> {
+        let mut waiting = self.waiting.lock();
+        std::mem::swap(&mut waiting.messages, batch);
+        if std::mem::take(&mut waiting.pressing) {
+            self.pressure.release();
+        }
+        waiting.since.take()
+    }
+
+    pub(super) fn show_depth(&self, taken: usize) {
+        self.depth.set(taken as f64);
+    }
+}
+
+impl Sink for Inbox {
+    fn deliver(&self, batch: &[Arc<Broadcast>]) {
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.messages.is_empty() {
+                waiting.since = Some(Instant::now());
+            }
+            waiting.messages.extend_from_slice(batch);
+            if waiting.messages.len() >= self.capacity && !waiting.pressing {
+                waiting.pressing = true;
+                self.pressure.raise();
+            }
+        }
+        self.bell.ring();
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
+
+/// What a worker is told to do.
+pub(crate) enum Command {
+    Adopt(Box<Adoption>),
+    Channel(ChannelHandle, ChannelCommand),
+    JoinDone(ChannelHandle, JoinOutcome),
+    CloseWhere(Arc<dyn Fn(&SocketInfo) -> bool + Send + Sync>, CloseReason),
+    Drain(Duration),
+    Exit,
+}
+
+/// How a join ended.
+pub(crate) type JoinOutcome = Result<Joined, JoinFailure>;
+
+/// Why it failed.
+pub(crate) enum JoinFailure {
+    Refused(Refusal),
+    Crashed(String),
+    Timeout,
+}
+
+/// A connection whose upgrade is done.
+pub(crate) struct Adoption {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) info: Arc<SocketInfo>,
+    pub(crate) leftover: Bytes,
+}
+
+/// A worker as other threads see it.
+pub(crate) struct Shared {
+    bell: Arc<Bell>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) sink: SinkId,
+    pubsub: PubSub,
+    commands: Mutex<Vec<Command>>,
+    /// Connections that are open here or on their way.
+    pub(super) connections: AtomicUsize,
+    /// Connections that are on their way.
+    pub(super) adopting: AtomicUsize,
+    pub(super) joins: AtomicUsize,
+    pub(super) runtime: Handle,
+    pub(super) tasks: TaskTracker,
+    pub(super) node: Arc<Node>,
+}
+
+/// What the workers of a node have in common.
+pub(crate) struct Node {
+    pub(super) next_channel: AtomicU64,
+    pub(super) lag: LagHistogram,
+    pub(super) draining: AtomicBool,
+    /// Rung when a worker's last connection ends.
+    pub(super) empty: tokio::sync::Notify,
+    /// Turns that ended in a panic outside of any channel and connection.
+    pub(super) crashes: AtomicUsize,
+}
+
+impl Shared {
+    pub(super) fn new(
+        bell: Arc<Bell>,
+        inbox: Arc<Inbox>,
+        pubsub: PubSub,
+        runtime: Handle,
+        tasks: TaskTracker,
+        node: Arc<Node>,
+    ) -> Self {
+        let sink = pubsub.attach(Arc::clone(&inbox) as Arc<dyn Sink>);
+        Self {
+            bell,
+            inbox,
+            sink,
+            pubsub,
+            commands: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            adopting: AtomicUsize::new(0),
+            joins: AtomicUsize::new(0),
+            runtime,
+            tasks,
+            node,
+        }
+    }
+
+    pub(crate) fn pubsub(&self) -> &PubSub {
+        &self.pubsub
+    }
+
+    /// Queues a command. Each kind of them has a bound where it comes from: adoptions `adopting_max`, channels and joins their own.
+    pub(crate) fn command(&self, command: Command) {
+        self.commands.lock().push(command);
+        self.bell.ring();
+    }
+
+    pub(super) fn take_commands(&self, into: &mut Vec<Command>) {
+        std::mem::swap(&mut *self.commands.lock(), into);
+    }
+
+    pub(super) fn hush(&self) {
+        self.bell.hush();
+    }
+}
