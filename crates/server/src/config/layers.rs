@@ -27,6 +27,8 @@ const RESERVED: [&str; 8] = [
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) origin: Origin,
+    /// Where its key stands, which is what an unknown key is shown by.
+    pub(super) key_origin: Origin,
     pub(super) item: Item,
 }
 
@@ -47,8 +49,12 @@ pub(super) enum Item {
 }
 
 impl Node {
+    pub(super) fn new(origin: Origin, item: Item) -> Self {
+        Self { key_origin: origin.clone(), origin, item }
+    }
+
     pub(super) fn table(origin: Origin) -> Self {
-        Self { origin, item: Item::Table(Vec::new()) }
+        Self::new(origin, Item::Table(Vec::new()))
     }
 
     /// What to show of it in a message: the value itself where it is short, else its kind.
@@ -82,15 +88,15 @@ pub(super) fn overlay(lower: &mut Node, upper: Node) {
         (slot, item) => {
             *slot = item;
             lower.origin = upper.origin;
+            lower.key_origin = upper.key_origin;
         }
     }
 }
 
 /// Wraps a value into the tables of a dotted path.
 pub(super) fn at_path(path: &[String], leaf: Node) -> Node {
-    path.iter()
-        .rev()
-        .fold(leaf, |node, key| Node { origin: node.origin.clone(), item: Item::Table(vec![(key.clone(), node)]) })
+    let wrap = |node: Node, key: &String| Node::new(node.origin.clone(), Item::Table(vec![(key.clone(), node)]));
+    path.iter().rev().fold(leaf, wrap)
 }
 
 /// Reads a file's text. Every syntax error is reported; what could be understood nonetheless is returned.
@@ -99,14 +105,22 @@ pub(super) fn parse_file(name: &str, text: &str, problems: &mut Vec<Problem>) ->
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
-        problems.push(Problem {
-            key: String::new(),
-            origin: places.origin(at),
-            message: syntax_message(error.message(), places.line_at(at)),
-        });
+        let origin = places.origin(at);
+        // One slip makes the parser stumble several times; the first place is where it happened.
+        if !problems.iter().any(|problem| same_line(&problem.origin, &origin)) {
+            let message = syntax_message(error.message(), places.line_at(at));
+            problems.push(Problem { key: String::new(), origin, message });
+        }
     }
     places.table(table.get_ref(), 0)
 }
+
+fn same_line(a: &Origin, b: &Origin) -> bool {
+    matches!((a, b), (Origin::File { line: a, .. }, Origin::File { line: b, .. }) if a == b)
+}
+
+/// What is said of a broken section header.
+pub(super) const HEADER_HINT: &str = "; a section is written [name], an entry of a list [[name]]";
 
 /// A syntax error with the cure for the mistakes that people really make. What stands behind the `=` may be a secret that
 /// lacks its quotes, so only what stands before it is repeated.
@@ -117,10 +131,12 @@ fn syntax_message(message: &str, line: &str) -> String {
         Some(value) if value.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == '*') => {
             "; text stands in quotes, for example key = \"value\""
         }
-        None if line.trim_start().starts_with('[') => "; a section is written [name], an entry of a list [[name]]",
+        None if line.trim_start().starts_with('[') => HEADER_HINT,
         None if line.contains(':') => "; a setting is written key = value",
         _ => "",
     };
+    // What the parser would have taken instead helps less than the cure.
+    let message = if hint.is_empty() { message } else { message.split(", expected").next().unwrap_or(message) };
     let seen = line.split('=').next().unwrap_or("").trim();
     if seen.is_empty() { format!("{message}{hint}") } else { format!("{message}{hint} (at {seen:?})") }
 }
@@ -149,7 +165,7 @@ impl Places<'_> {
         let entries = table.iter().map(|(key, value)| {
             (key.get_ref().to_string(), self.node(value.get_ref(), value.span().start, key.span().start))
         });
-        Node { origin: self.origin(at), item: Item::Table(entries.collect()) }
+        Node::new(self.origin(at), Item::Table(entries.collect()))
     }
 
     /// `at` is where the value stands, `key_at` where its key does: a table is best shown by its header.
@@ -172,7 +188,7 @@ impl Places<'_> {
             }
             DeValue::Table(table) => return self.table(table, key_at),
         };
-        Node { origin: self.origin(at), item }
+        Node { origin: self.origin(at), key_origin: self.origin(key_at), item }
     }
 }
 
@@ -191,7 +207,7 @@ pub(super) fn raw_value(text: &str, origin: &Origin) -> Node {
         },
         _ => Item::Raw(text.to_owned()),
     };
-    Node { origin: origin.clone(), item }
+    Node::new(origin.clone(), item)
 }
 
 fn toml_item(text: &str, origin: &Origin) -> Option<Item> {
@@ -203,6 +219,7 @@ fn toml_item(text: &str, origin: &Origin) -> Option<Item> {
 
 fn set_origin(node: &mut Node, origin: &Origin) {
     node.origin = origin.clone();
+    node.key_origin = origin.clone();
     match &mut node.item {
         Item::List(nodes) => nodes.iter_mut().for_each(|node| set_origin(node, origin)),
         Item::Table(entries) => entries.iter_mut().for_each(|(_, node)| set_origin(node, origin)),
@@ -211,7 +228,7 @@ fn set_origin(node: &mut Node, origin: &Origin) {
 }
 
 fn json_item(json: Json, origin: &Origin) -> Item {
-    let node = |json| Node { origin: origin.clone(), item: json_item(json, origin) };
+    let node = |json| Node::new(origin.clone(), json_item(json, origin));
     match json {
         Json::Null => Item::Other("null".to_owned()),
         Json::Bool(value) => Item::Flag(value),

@@ -82,8 +82,7 @@ impl Config {
             Some(path) => read_file(path, &mut problems),
             None => Node::table(Origin::Default),
         };
-        // A line that is no TOML leaves half a setting behind; what is said about that line is said once.
-        let broken_lines: Vec<_> = problems.iter().filter_map(|problem| line_of(&problem.origin)).collect();
+        let syntax: Vec<Problem> = problems.clone();
         overlay(&mut tree, from_env(sources.env, &read::SECTIONS, &mut problems, &mut warnings));
         for set in &sources.sets {
             if let Some(node) = from_set(set, &mut problems) {
@@ -93,10 +92,13 @@ impl Config {
         let reader = Reader::default();
         let mut config = reader.root(&tree, |root| read::config(root, warnings));
         let findings = reader.finish();
-        let on_broken_line =
-            |problem: &Problem| line_of(&problem.origin).is_some_and(|line| broken_lines.contains(&line));
-        problems.extend(findings.problems.into_iter().filter(|problem| !on_broken_line(problem)));
+        problems.extend(findings.problems.into_iter().filter(|problem| !follows_from(&syntax, problem)));
         if !problems.is_empty() {
+            // As a reader goes through the file; the sort keeps the order of what has no place there.
+            problems.sort_by_key(|problem| match problem.origin {
+                Origin::File { line, column, .. } => (line, column),
+                _ => (usize::MAX, 0),
+            });
             return Err(ConfigErrors(problems));
         }
         config.entries = findings.entries;
@@ -116,11 +118,16 @@ pub fn default_text() -> &'static str {
     include_str!("default.toml")
 }
 
-fn line_of(origin: &Origin) -> Option<usize> {
-    match origin {
-        Origin::File { line, .. } => Some(*line),
+/// Whether a problem is but the echo of a syntax error: a line that is no TOML leaves half a setting behind, and behind a
+/// broken `[section]` every key stands in the wrong one. What is said about such a line is said once.
+fn follows_from(syntax: &[Problem], problem: &Problem) -> bool {
+    let line_of = |problem: &Problem| match problem.origin {
+        Origin::File { line, .. } => Some(line),
         _ => None,
-    }
+    };
+    let Some(line) = line_of(problem) else { return false };
+    let broken_header = |error: &Problem| error.message.contains(layers::HEADER_HINT);
+    syntax.iter().any(|error| line_of(error).is_some_and(|at| at == line || (at < line && broken_header(error))))
 }
 
 fn read_file(path: &std::path::Path, problems: &mut Vec<Problem>) -> Node {

@@ -149,10 +149,10 @@ fn cluster(s: &Section<'_>) -> ClusterConfig {
         expect: s.option("expect"),
         require: s.value("require", false),
     };
-    if config.require && config.expect.is_none() {
+    if config.require && config.expect.is_none() && s.is_sound("expect") {
         s.problem("require", format!("needs {}, the number of nodes to require", s.key("expect")));
     }
-    if config.secret_previous.is_some() && config.secret.is_none() {
+    if config.secret_previous.is_some() && config.secret.is_none() && s.is_sound("secret") {
         s.problem("secret_previous", format!("needs {} beside it, the secret that replaces it", s.key("secret")));
     }
     s.only("discovery", "none".to_owned(), "a cluster of several nodes");
@@ -295,7 +295,7 @@ fn sockets(root: &Section<'_>) -> Vec<SocketMount> {
     let mut paths: Vec<String> = Vec::new();
     let entries = root.sections("socket", |s| {
         let mount = socket(s);
-        if paths.contains(&mount.path) {
+        if s.is_sound("path") && paths.contains(&mount.path) {
             s.problem("path", format!("{} is the path of an earlier [[socket]], too", mount.path.show()));
         }
         paths.push(mount.path.clone());
@@ -630,10 +630,10 @@ fn market(s: &Section<'_>) -> MarketConfig {
         }
     };
     let listed = s.value_by("listed", Vec::new(), read_listed, Vec::show);
-    if open && !listed.is_empty() {
+    if open && s.is_sound("symbols") && !listed.is_empty() {
         s.problem("listed", format!("has no effect while {} is \"open\"; set that to \"listed\"", s.key("symbols")));
     }
-    if !open && listed.is_empty() {
+    if !open && s.is_sound("listed") && listed.is_empty() {
         s.problem("symbols", format!("is \"listed\", and {} names none", s.key("listed")));
     }
     let lateness = [("reject", OutOfOrder::Reject), ("accept", OutOfOrder::Accept)];

@@ -172,6 +172,13 @@ impl<'r> Section<'r> {
         self.reader.problem(self.key(key), self.origin_of(key), message);
     }
 
+    /// Whether nothing was wrong with a key so far. What does not fit its neighbours is not worth telling of a key that is
+    /// wrong by itself, since its default stands in for it.
+    pub(super) fn is_sound(&self, key: &str) -> bool {
+        let key = self.key(key);
+        !self.reader.problems.borrow().iter().any(|problem| problem.key == key)
+    }
+
     /// Whether a key is set in any layer.
     pub(super) fn has(&self, key: &str) -> bool {
         self.nodes.iter().any(|(name, _)| name == key)
@@ -197,7 +204,7 @@ impl<'r> Section<'r> {
             self.reader.unknown.borrow_mut().push(Unknown {
                 section: self.path.clone(),
                 key: key.clone(),
-                origin: node.origin.clone(),
+                origin: node.key_origin.clone(),
                 siblings: asked.clone(),
             });
         }
@@ -597,7 +604,7 @@ impl<T: Setting> Setting for Vec<T> {
             Item::Raw(text) => text
                 .split([',', ' '])
                 .filter(|part| !part.is_empty())
-                .map(|part| item(&Node { origin: node.origin.clone(), item: Item::Raw(part.to_owned()) }))
+                .map(|part| item(&Node::new(node.origin.clone(), Item::Raw(part.to_owned()))))
                 .collect(),
             _ => Err("is not a list, for example [\"a\", \"b\"]".to_owned()),
         }

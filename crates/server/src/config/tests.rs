@@ -21,14 +21,18 @@ fn written(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-/// States the problems, one expected fragment a line.
+/// States the problems, one expected fragment for each, in any order.
 #[track_caller]
 fn check_problems(text: &str, env: &[(&str, &str)], sets: &[&str], expected: &[&str]) {
     let problems = load(text, env, sets).expect_err("this has problems");
-    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
-    for (problem, expected) in problems.iter().zip(expected) {
-        assert!(problem.contains(expected), "{problem}\n  does not say: {expected}");
+    let mut rest = problems.clone();
+    for expected in expected {
+        match rest.iter().position(|problem| problem.contains(expected)) {
+            Some(found) => drop(rest.remove(found)),
+            None => panic!("nothing says: {expected}\n{problems:#?}"),
+        }
     }
+    assert_eq!(rest, Vec::<String>::new(), "nobody expects these");
 }
 
 fn entry<'a>(config: &'a Config, key: &str) -> &'a Entry {
@@ -161,21 +165,21 @@ path = \"/v1/x\"
         &[("TICKWIRE_RUNTIME__PIN", "yes"), ("TICKWIRE_MARKET__RNIG", "1")],
         &["log.format=xml", "shards=4", "market", "=1"],
         &[
-            "\"market\" is not KEY=VALUE, for example limits.connections=1000 (from --set)",
-            "\"\" is not a key, for example listen.http (from --set)",
             "t.toml:2:8: listen.http: \"4000x\" is not an address:port, for example \"0.0.0.0:4000\"",
+            "t.toml:3:1: listen.gprc: unknown key; did you mean listen.grpc?",
             "t.toml:6:15: limits.connections: 0 is out of range, expected 1 to 10000000",
             "t.toml:7:14: limits.body_bytes: \"much\" is not a size, for example 65536, \"64KiB\" or \"1MiB\"",
             "t.toml:8:18: limits.header_timeout: 10 has no unit; a duration reads \"250ms\", \"10s\", \"1m\" or \"1h\"",
+            "t.toml:10:2: drian: unknown key; did you mean drain?",
             "t.toml:14:8: socket[0].path: \"socket\" is not a path, for example \"/socket\"",
             "t.toml:15:11: socket[0].origins: a list holds \"app.example\", expected \"https://app.example\"",
             "t.toml:16:12: socket[0].longpoll: true asks for long polling, which is not available in this version; remove the key",
             "t.toml:19:8: socket[1].path: \"/v1/x\" belongs to the HTTP API or the page",
+            "\"market\" is not KEY=VALUE, for example limits.connections=1000 (from --set)",
+            "\"\" is not a key, for example listen.http (from --set)",
             "runtime.pin: \"yes\" is neither true nor false (from the environment: TICKWIRE_RUNTIME__PIN)",
             "log.format: \"xml\" is none of \"auto\", \"text\", \"json\" (from --set)",
-            "t.toml:3:1: listen.gprc: unknown key; did you mean listen.grpc?",
             "market.rnig: unknown key; did you mean market.ring? (from the environment: TICKWIRE_MARKET__RNIG)",
-            "t.toml:10:2: drian: unknown key; did you mean drain?",
             "shards: unknown key; did you mean market.shards? (from --set)",
         ],
     );
@@ -184,11 +188,18 @@ path = \"/v1/x\"
 #[test]
 fn syntax_errors_have_a_place_and_a_cure() {
     check_problems(
-        "[listen]\nhttp = 0.0.0.0:4000\nadmin =\n[node\nid = 'a'\nid = 'b'\n",
+        "[listen]\nhttp = 0.0.0.0:4000\nadmin =\n[node\nid = 'a'\nx = 'b'\n",
         &[("TICKWIRE_RUNTIME__PIN", "1")],
         &[],
-        &["t.toml:2:", "t.toml:3:", "t.toml:4:", "t.toml:6:1: duplicate key", "runtime.pin"],
+        &[
+            "t.toml:2:11: invalid float; text stands in quotes, for example key = \"value\" (at \"http\")",
+            "t.toml:3:8: string values must be quoted; a key needs a value behind the `=` (at \"admin\")",
+            "t.toml:4:6: unclosed table; a section is written [name], an entry of a list [[name]] (at \"[node\")",
+            "runtime.pin: \"1\" is neither true nor false",
+        ],
     );
+    check_problems("node.id = 'a'\nnode.id = 'b'\n", &[], &[], &["t.toml:2:6: duplicate key"]);
+    check_problems("listen: x\n", &[], &[], &["a setting is written key = value"]);
     let problems = load("auth.jwt.hs256_secret = topsecretword\n", &[], &[]).expect_err("no quotes");
     assert!(problems[0].starts_with("t.toml:1:"), "{problems:?}");
     assert!(problems[0].contains("text stands in quotes"), "{problems:?}");
@@ -198,17 +209,31 @@ fn syntax_errors_have_a_place_and_a_cure() {
 #[test]
 fn keys_must_fit_each_other() {
     check_problems(
-        "listen.grpc = '0.0.0.0:4000'\nmarket.listed = ['A']\ncluster.require = true\ndrain.spread = '2m'\nmarket.symbols = 'listd'\n",
+        "listen.grpc = '0.0.0.0:4000'\nmarket.listed = ['A']\ncluster.require = true\ndrain.spread = '2m'\n",
         &[],
         &[],
         &[
             "t.toml:1:15: listen.grpc: \"0.0.0.0:4000\" is also the address of listen.http",
             "t.toml:3:19: cluster.require: needs cluster.expect",
             "drain.deadline: \"1m\" is shorter than drain.delay and drain.spread together, \"2m\"",
-            "t.toml:5:18: market.symbols: \"listd\" is neither \"open\" nor \"listed\"",
             "t.toml:2:17: market.listed: has no effect while market.symbols is \"open\"",
         ],
     );
+}
+
+/// A wrong key has its default in its place; what that default does not fit is no second mistake of the user.
+#[test]
+fn one_mistake_is_one_problem() {
+    let neither = "market.symbols: \"listd\" is neither \"open\" nor \"listed\"";
+    check_problems("market = {symbols = 'listd', listed = ['A']}", &[], &[], &[neither]);
+    check_problems("[[socket]]\n[[socket]]\npath = 'x'", &[], &[], &["socket[1].path: \"x\" is not a path"]);
+}
+
+#[test]
+fn problems_stand_in_the_order_of_the_file() {
+    let problems = load("log.level = 1\nx = 1\nlisten.http = 1\n", &[("TICKWIRE_A__B", "")], &[]).expect_err("four");
+    let starts: Vec<_> = problems.iter().map(|problem| problem.split(' ').next().unwrap()).collect();
+    assert_eq!(starts, ["t.toml:1:13:", "t.toml:2:1:", "t.toml:3:15:", "a:"]);
 }
 
 #[test]
