@@ -5,6 +5,7 @@
 //! This crate deliberately knows no sockets, no HTTP and no configuration file.
 
 mod decimal;
+pub mod feed;
 mod quote;
 mod rejection;
 mod symbol;

@@ -73,7 +73,7 @@ pub struct QuoteFields {
     /// The publisher's time in microseconds since the Unix epoch.
     pub ts: Option<i64>,
     /// Makes a retry harmless: a second quote of the symbol with the same `id` changes nothing.
-    pub id: Option<Box<str>>,
+    pub id: Option<Arc<str>>,
     /// Makes a retry harmless by the publisher's own numbers.
     pub mark: Option<PublisherMark>,
     /// Where it comes from, if that must be said.
@@ -132,7 +132,7 @@ pub struct Quote {
     sides: Option<Sides>,
     last: Option<LastTrade>,
     ts: Option<i64>,
-    id: Option<Box<str>>,
+    id: Option<Arc<str>>,
     mark: Option<PublisherMark>,
     source: Option<Source>,
 }
@@ -206,8 +206,8 @@ impl Quote {
 
     /// The publisher's name for this very quote.
     #[must_use]
-    pub fn id(&self) -> Option<&str> {
-        self.id.as_deref()
+    pub fn id(&self) -> Option<&Arc<str>> {
+        self.id.as_ref()
     }
 
     /// The publisher's number of this quote.
@@ -220,6 +220,13 @@ impl Quote {
     #[must_use]
     pub fn source(&self) -> Option<Source> {
         self.source
+    }
+
+    /// The same quote with another time: what a feed read is stamped when its turn comes. A time out of bounds is brought to the bound.
+    #[must_use]
+    pub(crate) fn with_ts(mut self, ts: i64) -> Self {
+        self.ts = Some(ts.clamp(0, Self::TS_MAX));
+        self
     }
 }
 

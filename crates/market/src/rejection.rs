@@ -100,12 +100,6 @@ pub enum Rejection {
         /// How many it keeps.
         limit: usize,
     },
-    /// The batch has more quotes than are taken at once; this is one of the rest.
-    #[error("a batch holds at most {limit} quotes; send the rest in another one")]
-    TooLarge {
-        /// How many are taken.
-        limit: usize,
-    },
     /// The consumers have no room.
     #[error("the node is at capacity")]
     Busy,
@@ -151,7 +145,6 @@ impl Rejection {
             Self::OutOfOrder { .. } => "out_of_order",
             Self::UnknownSymbol(_) => "unknown_symbol",
             Self::TooManySymbols { .. } => "too_many_symbols",
-            Self::TooLarge { .. } => "too_large",
             Self::Busy => "busy",
             Self::OwnerUnreachable => "owner_unreachable",
             Self::NotOwner => "not_owner",
@@ -164,7 +157,7 @@ impl Rejection {
     #[must_use]
     pub const fn retryable(&self) -> bool {
         match self {
-            Self::Busy | Self::OwnerUnreachable | Self::NotOwner | Self::TooLarge { .. } => true,
+            Self::Busy | Self::OwnerUnreachable | Self::NotOwner => true,
             Self::Remote { retryable, .. } => *retryable,
             _ => false,
         }

@@ -1,0 +1,105 @@
+//! Offering what a feed has to whoever takes quotes, with patience.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge};
+use tokio::time::Instant;
+
+use super::{QuoteSink, SinkError, metrics as names};
+use crate::Quote;
+
+/// Pauses while the market has no room and does not say how long it will be.
+const BUSY_FIRST: Duration = Duration::from_millis(2);
+const BUSY_MAX: Duration = Duration::from_millis(100);
+/// A sink that asks for a longer pause is asked again after this one all the same.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// What happens to quotes for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Waits for as long as it takes: a recording can be held up, and no quote of it may be lost.
+    Endless,
+    /// Gives up after this time: the quotes of a live venue are soon worth nothing, and newer ones are coming.
+    For(Duration),
+}
+
+/// What became of some quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Delivered {
+    pub(super) accepted: u64,
+    pub(super) rejected: u64,
+}
+
+/// The way of one feed's quotes into a sink. Counts under the feed's name.
+#[derive(Debug)]
+pub(super) struct Delivery<'a, S> {
+    sink: &'a S,
+    patience: Patience,
+    feed: String,
+    quotes: Counter,
+    rejected: Counter,
+    busy: Counter,
+    dropped: Counter,
+    queue_depth: Gauge,
+    queue_capacity: Gauge,
+}
+
+impl<'a, S: QuoteSink> Delivery<'a, S> {
+    /// A way into the sink for the feed of that name.
+    pub(super) fn new(feed: &str, sink: &'a S, patience: Patience) -> Self {
+        let feed = feed.to_owned();
+        Self {
+            sink,
+            patience,
+            quotes: metrics::counter!(names::QUOTES, "feed" => feed.clone()),
+            rejected: metrics::counter!(names::REJECTED, "feed" => feed.clone()),
+            busy: metrics::counter!(names::BUSY, "feed" => feed.clone()),
+            dropped: metrics::counter!(names::DROPPED, "feed" => feed.clone()),
+            queue_depth: metrics::gauge!(names::QUEUE_DEPTH, "queue" => "feed"),
+            queue_capacity: metrics::gauge!(names::QUEUE_CAPACITY, "queue" => "feed"),
+            feed,
+        }
+    }
+
+    /// Offers quotes, in order, until all are taken or patience ends. Dropped midway, it loses what was not yet taken.
+    pub(super) async fn deliver(&self, mut quotes: Vec<Quote>) -> Result<Delivered, SinkError> {
+        let began = Instant::now();
+        let mut pause = BUSY_FIRST;
+        let mut delivered = Delivered::default();
+        while !quotes.is_empty() {
+            let offered = self.sink.offer(quotes).await?;
+            delivered.accepted += offered.accepted;
+            delivered.rejected += offered.rejected;
+            self.quotes.increment(offered.accepted);
+            self.rejected.increment(offered.rejected);
+            quotes = offered.rest;
+            if quotes.is_empty() {
+                break;
+            }
+            self.busy.increment(1);
+            if matches!(self.patience, Patience::For(limit) if began.elapsed() + pause > limit) {
+                self.dropped.increment(quotes.len() as u64);
+                break;
+            }
+            tokio::time::sleep(offered.retry_after.unwrap_or(pause).min(RETRY_AFTER_MAX)).await;
+            pause = (pause * 2).min(BUSY_MAX);
+        }
+        Ok(delivered)
+    }
+
+    /// Counts input of the feed that could not be read.
+    pub(super) fn bad_input(&self, reason: &'static str) {
+        metrics::counter!(names::BAD_INPUT, "feed" => self.feed.clone(), "reason" => reason).increment(1);
+    }
+
+    /// Shows how many batches wait for the feed's pacer.
+    pub(super) fn queued(&self, depth: usize, capacity: usize) {
+        self.queue_depth.set(gauge_value(depth));
+        self.queue_capacity.set(gauge_value(capacity));
+    }
+}
+
+/// A count as a gauge shows it; queues are far shorter than where a float begins to round.
+pub(crate) fn gauge_value(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
