@@ -14,6 +14,7 @@
 use std::{
     borrow::Cow,
     hash::{BuildHasher, RandomState},
+    ops::Range,
 };
 
 use bytes::Bytes;
@@ -340,8 +341,8 @@ enum Level {
 struct Object {
     /// Where this object's keys start in [`Canonicaliser::keys`].
     first_key: usize,
-    /// The same keys by hash, once there are many.
-    index: Option<Box<HashTable<usize>>>,
+    /// The same keys by hash, as places in [`Canonicaliser::keys`], once there are many.
+    index: Option<Box<HashTable<u32>>>,
     /// How long the canonical form was before the comma in front of the present member.
     member_from: usize,
     /// Whether the present member has a key that was there before, so that it is dropped at its end.
@@ -349,11 +350,28 @@ struct Object {
 }
 
 /// A key's canonical text, quotes included: in the input, or in [`Canonicaliser::rewritten_keys`]. Canonical texts are equal where keys are.
+///
+/// Small, because a client can make us keep one for every few bytes that it sends.
 #[derive(Clone, Copy)]
 struct Key {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
     rewritten: bool,
+}
+
+impl Key {
+    fn new(start: usize, end: usize, rewritten: bool) -> Self {
+        Self { start: small(start), end: small(end), rewritten }
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// An offset into a text, or a count of what is in it. Canonical keys are never longer than what they are made from.
+fn small(offset: usize) -> u32 {
+    u32::try_from(offset).expect("Scanner::new refuses texts of 4 GiB and more")
 }
 
 /// Walks one value, with the levels that are open on a stack of its own.
@@ -480,11 +498,11 @@ impl<'s, 'a> Canonicaliser<'s, 'a> {
         let token = self.scanner.string()?;
         self.keep_string(&token);
         let key = if token.canonical {
-            Key { start: token.start, end: token.end, rewritten: false }
+            Key::new(token.start, token.end, false)
         } else {
             let start = self.rewritten_keys.len();
             rewrite_string(&mut self.rewritten_keys, &self.scanner.text[token.start..token.end]);
-            Key { start, end: self.rewritten_keys.len(), rewritten: true }
+            Key::new(start, self.rewritten_keys.len(), true)
         };
         let repeated = !self.remember(key);
         if let Some(Level::Object(object)) = self.levels.last_mut() {
@@ -498,35 +516,33 @@ impl<'s, 'a> Canonicaliser<'s, 'a> {
 
     /// Adds a key to those of the innermost object, unless it is there already.
     fn remember(&mut self, key: Key) -> bool {
-        let (text, rewritten) = (self.scanner.text, &self.rewritten_keys);
-        let of = |key: &Key| if key.rewritten { &rewritten[key.start..key.end] } else { &text[key.start..key.end] };
+        let (input, rewritten) = (self.scanner.text, &self.rewritten_keys);
+        let text = |key: Key| if key.rewritten { &rewritten[key.range()] } else { &input[key.range()] };
         let Some(Level::Object(object)) = self.levels.last_mut() else { return true };
         let known = &self.keys[object.first_key..];
         if known.len() < KEYS_SCANNED_MAX {
-            if known.iter().any(|other| of(other) == of(&key)) {
-                return false;
+            let new = known.iter().all(|other| text(*other) != text(key));
+            if new {
+                self.keys.push(key);
             }
-            self.keys.push(key);
-            return true;
+            return new;
         }
         let hasher = self.hasher.get_or_insert_with(RandomState::new);
-        let keys = &self.keys;
-        let hash_of = |index: &usize| hasher.hash_one(of(&keys[*index]));
         let index = object.index.get_or_insert_with(|| {
             let mut index = Box::new(HashTable::with_capacity(4 * KEYS_SCANNED_MAX));
-            for at in object.first_key..keys.len() {
-                index.insert_unique(hash_of(&at), at, hash_of);
+            let text_at = |at: &u32| text(self.keys[*at as usize]);
+            for at in object.first_key..self.keys.len() {
+                let at = small(at);
+                index.insert_unique(hasher.hash_one(text_at(&at)), at, |at| hasher.hash_one(text_at(at)));
             }
             index
         });
-        let hash = hasher.hash_one(of(&key));
-        if index.find(hash, |other| of(&keys[*other]) == of(&key)).is_some() {
+        let hash = hasher.hash_one(text(key));
+        if index.find(hash, |at| text(self.keys[*at as usize]) == text(key)).is_some() {
             return false;
         }
-        let at = keys.len();
+        index.insert_unique(hash, small(self.keys.len()), |at| hasher.hash_one(text(self.keys[*at as usize])));
         self.keys.push(key);
-        let keys = &self.keys;
-        index.insert_unique(hash, at, |index| hasher.hash_one(of(&keys[*index])));
         true
     }
 

@@ -35,7 +35,7 @@ impl Ref {
     pub fn text(text: &str) -> Self {
         let mut json = Vec::with_capacity(text.len() + 2);
         json::write_string(&mut json, text);
-        Self(SmallVec::from_vec(json))
+        Self(SmallVec::from_slice(&json))
     }
 
     /// Takes canonical JSON, as [`json`] makes it; `null` is no reference.
