@@ -1,18 +1,37 @@
 //! Quotes in, stamped updates and bars out.
 //!
-//! Start from [`Quote`], what a publisher says.
+//! Start from [`Quote`], what a publisher says, and [`Market`], which takes quotes in, stamps and publishes them, and answers joins.
 //!
 //! This crate deliberately knows no sockets, no HTTP and no configuration file.
 
+mod aggregator;
+mod batch;
+mod clock;
+mod config;
 mod decimal;
+mod dedupe;
 pub mod feed;
+mod market;
+pub mod metrics;
 mod quote;
 mod rejection;
+mod ring;
+mod shard;
+mod snapshot;
 mod symbol;
 mod tap;
+mod timestamp;
+mod value;
+mod wire;
 
+pub use batch::{Answer, Batch, IngestReport, Rejected};
+pub use clock::{Clock, Moment};
+pub use config::{MarketConfig, OutOfOrder, Symbols};
 pub use decimal::{Decimal, DecimalError};
+pub use market::{JoinRefusal, JoinRequest, LatestError, Market, MarketSeams};
 pub use quote::{LastTrade, PublisherMark, Quote, QuoteFields, Sides, Source};
 pub use rejection::{Field, Rejection};
+pub use snapshot::{JoinSnapshot, Latest, Resume, Since, SinceError, State, Status};
 pub use symbol::{Symbol, SymbolError, TICKER_PREFIX};
 pub use tap::{TapUpdate, UpdateTap};
+pub use timestamp::parse_ts;

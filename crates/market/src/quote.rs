@@ -42,6 +42,12 @@ impl Source {
             Self::Simulated => "simulated",
         }
     }
+
+    /// The source of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        (name == Self::Simulated.as_str()).then_some(Self::Simulated)
+    }
 }
 
 /// A publisher's place in its own stream: a lower or equal number never replaces what a higher one said of the same symbol.
