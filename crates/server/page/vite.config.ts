@@ -10,6 +10,8 @@ export default defineConfig({
     target: "es2022",
     // Everything is one small module; without lazy chunks there is nothing to preload.
     modulePreload: false,
+    // The licence of the bundled client asks for its notice in every copy.
+    rolldownOptions: { output: { postBanner: "/*! Includes phoenix, (c) 2014 Chris McCord, MIT licence */" } },
   },
   server: {
     proxy: {

@@ -27,7 +27,7 @@ export async function readCatalog(token: string | null, max: number): Promise<Ca
     const url: string = after === null ? "/v1/quotes" : `/v1/quotes?after=${encodeURIComponent(after)}`;
     const response = await fetch(url, { headers });
     if (!response.ok) throw new CatalogError(await describeProblem(response));
-    const page = parseListingPage(await response.json());
+    const page = parseListingPage(await response.json().catch(() => null));
     if (page === null) throw new CatalogError("the answer of /v1/quotes is not a list of quotes");
     listings.push(...page.quotes);
     // A cursor that brings nothing new would be followed for ever.

@@ -186,9 +186,10 @@ function onKey(event: KeyboardEvent): void {
     page.filter.select();
     page.filter.focus();
   }
-  if (event.key === "Escape" && page.filter.value !== "") {
+  if (event.key === "Escape" && (event.target === page.filter || page.filter.value !== "")) {
     page.filter.value = "";
     applyFilter();
+    grid.focus();
   }
 }
 

@@ -63,7 +63,7 @@ export class Session {
     this.events = events;
     this.rate = options.rate;
     this.socket = new Socket(options.endpoint, {
-      reconnectAfterMs: (tries) => (this.dropping ? DROP_PAUSE_MS : retryAfterMs(tries)),
+      reconnectAfterMs: (tries) => (this.dropping && tries === 1 ? DROP_PAUSE_MS : retryAfterMs(tries)),
       // As a parameter, not a subprotocol: a browser refuses a socket whose server does not answer the offered one.
       ...(options.token === null ? {} : { params: { token: options.token } }),
       ...(options.transport === undefined ? {} : { transport: options.transport }),
