@@ -1,6 +1,7 @@
 //! The configuration: a TOML file, the environment over it, `--set` over that. [`Config::load`] reads all three, reports every
 //! problem at once, and remembers where each value came from. Nothing else in this crate reads environment or arguments.
 
+mod dev_key;
 mod layers;
 mod problem;
 mod read;
@@ -12,6 +13,7 @@ mod units;
 
 use std::path::PathBuf;
 
+pub use self::dev_key::DevKey;
 pub use self::problem::{ConfigErrors, Origin, Problem};
 pub use self::reader::Entry;
 pub use self::secret::Secret;
