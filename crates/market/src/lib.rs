@@ -5,10 +5,12 @@
 //! This crate deliberately knows no sockets, no HTTP and no configuration file.
 
 mod aggregator;
+pub mod bars;
 mod batch;
 mod clock;
 mod config;
 mod decimal;
+pub mod decode;
 mod dedupe;
 pub mod feed;
 mod market;
@@ -21,6 +23,7 @@ mod snapshot;
 mod symbol;
 mod tap;
 mod timestamp;
+mod unit;
 mod value;
 mod wire;
 
@@ -35,3 +38,4 @@ pub use snapshot::{JoinSnapshot, Latest, Resume, Since, SinceError, State, Statu
 pub use symbol::{Symbol, SymbolError, TICKER_PREFIX};
 pub use tap::{TapUpdate, UpdateTap};
 pub use timestamp::parse_ts;
+pub use unit::BackOffBounds;
