@@ -14,12 +14,12 @@ use tokio_tungstenite::tungstenite::{self, Message, protocol::WebSocketConfig};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::{BackOff, BackOffBounds};
 use super::book_ticker;
 use super::delivery::{Delivery, Patience};
 use super::supervisor::{FeedState, Reporter, RunError};
 use super::{QuoteSink, SinkError, metrics as names, unix_us};
 use crate::rejection::excerpt;
+use crate::unit::{BackOff, BackOffBounds};
 use crate::{Quote, QuoteFields, Symbol};
 
 /// Which stream to follow and how.

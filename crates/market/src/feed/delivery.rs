@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{QuoteSink, SinkError, metrics as names};
 use crate::Quote;
+use crate::unit::gauge_value;
 
 /// Pauses while the market has no room and does not say how long it will be.
 const BUSY_FIRST: Duration = Duration::from_millis(2);
@@ -97,9 +98,4 @@ impl<'a, S: QuoteSink> Delivery<'a, S> {
         self.queue_depth.set(gauge_value(depth));
         self.queue_capacity.set(gauge_value(capacity));
     }
-}
-
-/// A count as a gauge shows it; queues are far shorter than where a float begins to round.
-pub(crate) fn gauge_value(count: usize) -> f64 {
-    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -9,7 +9,6 @@
 //!
 //! The kinds are [`replay`] (recorded files), [`binance`] (a live public stream) and [`simulated`] (a made-up market, which says so).
 
-mod backoff;
 pub mod binance;
 mod book_ticker;
 mod delivery;
@@ -23,7 +22,6 @@ mod testing;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use backoff::BackOffBounds;
 pub use pace::{Speed, SpeedError};
 pub use supervisor::{FeedConfig, FeedKind, FeedState, FeedStatus, Feeds, RestartPolicy};
 

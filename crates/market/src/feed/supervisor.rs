@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::backoff::{BackOff, BackOffBounds};
 use super::binance::{self, BinanceConfig, BinanceError};
 use super::replay::{Observer, Problem, Progress, Replay, ReplayConfig, ReplayError};
 use super::simulated::{self, SimulatedConfig};
 use super::{QuoteSink, SinkError, metrics as names, unix_us};
+use crate::unit::{BackOff, BackOffBounds, panic_text};
 
 /// A feed to run.
 #[derive(Debug, Clone)]
@@ -300,10 +300,4 @@ impl Observer for LogObserver<'_> {
     fn problem(&self, problem: &Problem) {
         tracing::warn!(feed = self.feed, "{problem}");
     }
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

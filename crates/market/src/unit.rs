@@ -1,4 +1,4 @@
-//! How long to wait before trying again: doubling, capped, with jitter.
+//! What supervised units share: how long to wait before trying again, and what a panic said.
 
 use std::time::Duration;
 
@@ -22,32 +22,43 @@ impl Default for BackOffBounds {
 /// Each pause is between half and the whole of a value that doubles up to the cap ("equal jitter"): many feeds that lost the same venue do
 /// not return to it in step, and none hammers it by drawing a pause near zero.
 #[derive(Debug, Clone)]
-pub(super) struct BackOff {
+pub(crate) struct BackOff {
     bounds: BackOffBounds,
     failures: u32,
 }
 
 impl BackOff {
-    pub(super) fn new(bounds: BackOffBounds) -> Self {
+    pub(crate) fn new(bounds: BackOffBounds) -> Self {
         Self { bounds, failures: 0 }
     }
 
     /// The pause after one more failure.
-    pub(super) fn next_pause(&mut self, rng: &mut fastrand::Rng) -> Duration {
+    pub(crate) fn next_pause(&mut self, rng: &mut fastrand::Rng) -> Duration {
         let doubled = self.bounds.first.saturating_mul(1 << self.failures.min(16)).min(self.bounds.cap);
         self.failures = self.failures.saturating_add(1);
         doubled.mul_f64(0.5 + rng.f64() / 2.0)
     }
 
     /// Failures since the last [`reset`](Self::reset).
-    pub(super) fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
     /// To be called once the thing has worked for a while: the next failure starts from the shortest pause.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// A count as a gauge shows it; queues are far shorter than where a float begins to round.
+pub(crate) fn gauge_value(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
