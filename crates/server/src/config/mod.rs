@@ -28,7 +28,7 @@ use self::reader::Reader;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Everything that can be set, with what was not set at its default.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Who this node is.
     pub node: NodeConfig,
@@ -47,9 +47,11 @@ pub struct Config {
     /// What is behind which topics; the first match decides.
     pub channels: Vec<ChannelRule>,
     /// Where quotes come from without a publisher.
-    pub feeds: Vec<FeedConfig>,
+    pub feeds: Vec<tickwire_market::feed::FeedConfig>,
     /// The state behind the quotes.
-    pub market: MarketConfig,
+    pub market: tickwire_market::MarketConfig,
+    /// How its updates reach a socket.
+    pub delivery: DeliveryConfig,
     /// Threads.
     pub runtime: RuntimeConfig,
     /// Logs.

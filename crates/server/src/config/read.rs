@@ -1,9 +1,16 @@
 //! From the merged tree to settings: every key, its default, its bounds, and what must hold between keys.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tickwire_channels::WorkersConfig;
+use tickwire_market::feed::binance::BinanceConfig;
+use tickwire_market::feed::replay::{ReplayConfig, SymbolMap};
+use tickwire_market::feed::simulated::SimulatedConfig;
+use tickwire_market::feed::{FeedConfig, FeedKind, RestartPolicy, Speed};
+use tickwire_market::{MarketConfig, OutOfOrder, Symbol, Symbols};
 use toml::value::{Datetime, Offset};
 use tracing_subscriber::EnvFilter;
 
@@ -47,7 +54,7 @@ pub(super) fn config(root: &Section<'_>, mut warnings: Vec<String>) -> Config {
     let sockets = sockets(root);
     let channels = channels(root, auth.anonymous);
     let feeds = feeds(root);
-    let market = root.section("market", market);
+    let (market, delivery) = root.section("market", |s| (market(s), delivery(s)));
     let runtime = root.section("runtime", runtime);
     let log = root.section("log", log);
     root.section("otel", |s| s.absent("endpoint", "traces over OTLP"));
@@ -64,6 +71,7 @@ pub(super) fn config(root: &Section<'_>, mut warnings: Vec<String>) -> Config {
         channels,
         feeds,
         market,
+        delivery,
         runtime,
         log,
         warnings,
@@ -268,7 +276,9 @@ fn limits(s: &Section<'_>) -> LimitsConfig {
         accepts_per_second: s.between("accepts_per_second", 10_000, 1, rate_max),
         joins_per_second: s.between("joins_per_second", 50_000, 1, rate_max),
         messages_per_second: s.between("messages_per_second", 2_000, 1, rate_max),
-        outbox_bytes: s.between("outbox_bytes", Size(1 << 20), Size(16 << 10), Size(1 << 30)).0,
+        outbox_bytes: s
+            .between("outbox_bytes", Size(WorkersConfig::default().outbox_bytes_max), Size(16 << 10), Size(1 << 30))
+            .0,
         body_bytes: s.between("body_bytes", Size(8 << 20), Size(1 << 10), Size(1 << 30)).0,
         header_timeout: s.between("header_timeout", secs(10), millis(100), HOUR),
     }
@@ -505,6 +515,7 @@ fn show_channel(rule: &ChannelRule) -> Vec<(&'static str, String)> {
             ("echo", echo.show()),
             ("history", history.show()),
             ("write", access(rule.write)),
+            ("presence", "false".to_owned()),
         ]),
     }
     shown
@@ -529,10 +540,10 @@ fn feed(s: &Section<'_>) -> Option<FeedConfig> {
     let kind = match kind.as_deref() {
         Some("replay") => FeedKind::Replay(replay(s)?),
         Some("binance") => FeedKind::Binance(binance(s)),
-        Some("simulated") => FeedKind::Simulated(SimulatedFeed {
-            seed: s.value("seed", 1),
-            rate: s.between("rate", 200.0, 0.1, 1_000_000.0),
-            count: s.between("count", 40, 1, 100_000),
+        Some("simulated") => FeedKind::Simulated(SimulatedConfig {
+            seed: s.value("seed", SimulatedConfig::default().seed),
+            rate: s.between("rate", SimulatedConfig::default().rate, 0.1, 1_000_000.0),
+            count: s.between("count", SimulatedConfig::default().count, 1, 100_000),
         }),
         Some(other) => {
             s.problem("kind", format!("{other:?} is none of \"replay\", \"binance\", \"simulated\""));
@@ -545,10 +556,10 @@ fn feed(s: &Section<'_>) -> Option<FeedConfig> {
             return None;
         }
     };
-    Some(FeedConfig { name, kind })
+    Some(FeedConfig { name, kind, restart: RestartPolicy::default() })
 }
 
-fn replay(s: &Section<'_>) -> Option<ReplayFeed> {
+fn replay(s: &Section<'_>) -> Option<ReplayConfig> {
     // One path is a text, several are a list.
     let read_paths = |node: &Node| match &node.item {
         Item::Text(_) | Item::Raw(_) => PathBuf::read(node).map(|path| vec![path]),
@@ -561,94 +572,137 @@ fn replay(s: &Section<'_>) -> Option<ReplayFeed> {
     if !s.has("path") {
         s.problem("path", "is missing: a recorded file, a directory of them, or a list");
     }
-    let speed = s.value("speed", Speed::Times(1.0));
+    let symbols = SymbolMap::new(symbols_by_name(s));
+    let only = s.value("only", Vec::new());
+    let speed = s.value("speed", Speed::RECORDED);
     let repeat = s.value("loop", true);
-    let symbols = symbol_map(s);
-    let file_offset = s.option_by("file_offset", |node| in_a_day(Duration::read(node)?), Duration::show);
-    Some(ReplayFeed { paths: paths?, speed, repeat, symbols, file_offset })
+    let csv_start = s.value("csv_start", CsvStart(Some(ReplayConfig::BUSY_HOUR))).0;
+    Some(ReplayConfig { paths: paths?, symbols, only, speed, repeat, csv_start })
 }
 
-fn in_a_day(offset: Duration) -> Result<Duration, String> {
-    if offset < DAY { Ok(offset) } else { Err("is not within a day, expected \"0s\" to \"23h\"".to_owned()) }
-}
-
-fn binance(s: &Section<'_>) -> BinanceFeed {
+fn binance(s: &Section<'_>) -> BinanceConfig {
     let read_url = |node: &Node| match String::read(node)? {
         url if url.starts_with("wss://") || url.starts_with("ws://") => Ok(url),
-        _ => Err("is not the URL of a WebSocket, for example \"wss://stream.binance.com:9443/stream\"".to_owned()),
+        _ => Err(format!("is not the URL of a WebSocket, for example {:?}", BinanceConfig::URL)),
     };
-    let url = s.value_by("url", "wss://stream.binance.com:9443/stream".to_owned(), read_url, String::show);
-    let symbols = symbol_map(s);
-    if symbols.is_empty() && !s.has("symbols") {
-        s.problem("symbols", "is missing, for example { btcusdt = \"BTCUSDT\" }");
+    let url = s.value_by("url", BinanceConfig::URL.to_owned(), read_url, String::show);
+    let silence = s.between("silence", BinanceConfig::default().silence, secs(1), HOUR);
+    // A list takes the venue's own names, a table renames.
+    let by_name = s.is_table("symbols").then(|| symbols_by_name(s));
+    let symbols: BTreeMap<String, Symbol> = match by_name {
+        Some(pairs) => pairs.into_iter().collect(),
+        None => {
+            let own_names = BinanceConfig::default().symbols.into_values().collect();
+            let symbols: Vec<Symbol> = s.value("symbols", own_names);
+            symbols.into_iter().map(|symbol| (symbol.to_string(), symbol)).collect()
+        }
+    };
+    if symbols.is_empty() && s.is_sound("symbols") {
+        s.problem("symbols", "names nothing to follow, for example [\"BTCUSDT\"] or { BTCUSDT = \"BTC-USDT\" }");
     }
-    BinanceFeed { url, symbols }
+    BinanceConfig { silence, symbols, ..BinanceConfig::of(&url, []) }
 }
 
-/// The table from recorded names to symbols.
-fn symbol_map(s: &Section<'_>) -> Vec<(String, String)> {
-    let pairs = s.texts_by_name("symbols");
-    for (name, symbol) in pairs.iter().filter(|(_, symbol)| !is_symbol(symbol)) {
-        s.problem("symbols", format!("{name} = {symbol:?}: {NO_SYMBOL}"));
-    }
-    pairs
+/// The table from recorded or venue's names to symbols.
+fn symbols_by_name(s: &Section<'_>) -> Vec<(String, Symbol)> {
+    let read = |(name, text): (String, String)| match Symbol::new(&text) {
+        Ok(symbol) => Some((name, symbol)),
+        Err(error) => {
+            s.problem("symbols", format!("{name} = {text:?}: {error}"));
+            None
+        }
+    };
+    s.texts_by_name("symbols").into_iter().filter_map(read).collect()
 }
 
-const NO_SYMBOL: &str = "is no symbol, which has 1 to 64 letters, digits, and . _ : / -";
+/// UTC time of day at which a CSV of a whole day starts; `None`: at its first tick.
+#[derive(Clone, Copy)]
+struct CsvStart(Option<Duration>);
 
-fn is_symbol(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b))
-}
-
-impl Setting for Speed {
+impl Setting for CsvStart {
     fn read(node: &Node) -> Result<Self, String> {
-        let expected = "is no speed, expected a number such as 1 or 10, or \"max\"";
-        match &node.item {
-            Item::Text(text) | Item::Raw(text) if text == "max" => Ok(Self::Max),
-            _ => match f64::read(node) {
-                Ok(times) if times > 0.0 && times <= 1e6 => Ok(Self::Times(times)),
-                _ => Err(expected.to_owned()),
-            },
+        let text = String::read(node)?;
+        let number = |text: &str| text.parse::<u64>().ok().filter(|_| text.len() == 2);
+        match text.split_once(':').map(|(hours, minutes)| (number(hours), number(minutes))) {
+            None if text == "first" => Ok(Self(None)),
+            Some((Some(hours @ 0..24), Some(minutes @ 0..60))) => Ok(Self(Some(secs(hours * 3600 + minutes * 60)))),
+            _ => Err("is no time of day such as \"12:30\", nor \"first\" for the first tick".to_owned()),
         }
     }
 
     fn show(&self) -> String {
-        match self {
-            Self::Times(times) => times.show(),
-            Self::Max => "\"max\"".to_owned(),
-        }
+        self.0.map_or_else(
+            || "\"first\"".to_owned(),
+            |start| format!("\"{:02}:{:02}\"", start.as_secs() / 3600, start.as_secs() / 60 % 60),
+        )
     }
 }
 
+impl Setting for Symbol {
+    fn read(node: &Node) -> Result<Self, String> {
+        Self::new(&String::read(node)?).map_err(|error| format!("is no symbol: {error}"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string().show()
+    }
+}
+
+impl Setting for Speed {
+    fn read(node: &Node) -> Result<Self, String> {
+        let speed = match &node.item {
+            Item::Text(text) | Item::Raw(text) => text.parse().ok(),
+            _ => f64::read(node).ok().and_then(|times| Self::times(times).ok()),
+        };
+        speed.ok_or_else(|| "is no speed, expected a number such as 1 or 10, or \"max\"".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.factor().map_or_else(|| "\"max\"".to_owned(), |times| times.show())
+    }
+}
+
+/// The market's own defaults are the ones that hold here.
 fn market(s: &Section<'_>) -> MarketConfig {
+    let default = MarketConfig::default();
+    let million = 1_000_000;
+    let lateness = [("reject", OutOfOrder::Reject), ("accept", OutOfOrder::Accept)];
+    MarketConfig {
+        symbols: symbols(s),
+        symbols_max: s.between("symbols_max", default.symbols_max, 1, 100 * million),
+        shards: s.between("shards", default.shards, 1, 1_024),
+        ring: s.between("ring", default.ring, 1, million),
+        ring_age: s.between("ring_age", default.ring_age, millis(100), DAY),
+        ring_bytes: s.between("ring_bytes", Size(default.ring_bytes), Size(64 << 10), Size(1 << 40)).0,
+        resume_max: s.between("resume_max", default.resume_max, 0, million),
+        stale_after: s.between("stale_after", default.stale_after, millis(100), DAY),
+        out_of_order: s.choice("out_of_order", default.out_of_order, &lateness),
+        ts_ahead_max: s.between("ts_ahead_max", default.ts_ahead_max, Duration::ZERO, 366 * DAY),
+        ids_max: s.between("dedupe_ids", default.ids_max, 0, 100 * million),
+        ids_age: s.between("dedupe_age", default.ids_age, secs(1), DAY),
+        batch_max: s.between("batch_max", default.batch_max, 1, million),
+        // There is no other node to wait for in this version.
+        owner_timeout: default.owner_timeout,
+    }
+}
+
+fn symbols(s: &Section<'_>) -> Symbols {
     let open = s.choice("symbols", true, &[("open", true), ("listed", false)]);
-    let read_listed = |node: &Node| {
-        let symbols = Vec::<String>::read(node)?;
-        match symbols.iter().find(|symbol| !is_symbol(symbol)) {
-            Some(wrong) => Err(format!("holds {wrong:?}, which {NO_SYMBOL}")),
-            None => Ok(symbols),
-        }
-    };
-    let listed = s.value_by("listed", Vec::new(), read_listed, Vec::show);
+    let listed: Vec<Symbol> = s.value("listed", Vec::new());
     if open && s.is_sound("symbols") && !listed.is_empty() {
         s.problem("listed", format!("has no effect while {} is \"open\"; set that to \"listed\"", s.key("symbols")));
     }
     if !open && s.is_sound("listed") && listed.is_empty() {
         s.problem("symbols", format!("is \"listed\", and {} names none", s.key("listed")));
     }
-    let lateness = [("reject", OutOfOrder::Reject), ("accept", OutOfOrder::Accept)];
-    MarketConfig {
-        listed: (!open).then_some(listed),
-        shards: s.between("shards", 16, 1, 1_024),
-        ring: s.between("ring", 1_024, 1, 1_000_000),
-        ring_age: s.between("ring_age", secs(300), millis(100), DAY),
-        ring_bytes: s.between("ring_bytes", Size(256 << 10), Size(1 << 10), Size(1 << 30)).0,
-        resume_max: s.between("resume_max", 1_000, 0, 1_000_000),
-        stale_after: s.between("stale_after", secs(15), millis(100), DAY),
-        out_of_order: s.choice("out_of_order", OutOfOrder::Reject, &lateness),
-        conflate_after: s.between("conflate_after", millis(20), Duration::ZERO, secs(60)),
-        join_deadline: s.between("join_deadline", secs(2), millis(10), secs(60)),
-        dedupe_ids: s.between("dedupe_ids", 1_024, 0, 1_000_000),
+    if open { Symbols::Open } else { Symbols::Listed(listed.into_iter().collect()) }
+}
+
+fn delivery(s: &Section<'_>) -> DeliveryConfig {
+    let default = WorkersConfig::default();
+    DeliveryConfig {
+        conflate_after: s.between("conflate_after", default.conflate_after, Duration::ZERO, secs(60)),
+        join_deadline: s.between("join_deadline", default.join_timeout, millis(10), secs(60)),
     }
 }
 

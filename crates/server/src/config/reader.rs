@@ -179,6 +179,11 @@ impl<'r> Section<'r> {
         !self.reader.problems.borrow().iter().any(|problem| problem.key == key)
     }
 
+    /// Whether a key is set to a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.nodes.iter().any(|(name, node)| name == key && matches!(node.item, Item::Table(_)))
+    }
+
     /// Whether a key is set in any layer.
     pub(super) fn has(&self, key: &str) -> bool {
         self.nodes.iter().any(|(name, _)| name == key)

@@ -2,7 +2,6 @@
 //! server takes its own table from here. `default.toml` beside this file explains every key to its user.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::Secret;
@@ -228,104 +227,13 @@ pub enum Access {
     Nobody,
 }
 
-/// `[[feed]]`: where quotes come from without a publisher.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FeedConfig {
-    /// What logs and metrics call it; unique.
-    pub name: String,
-    /// Where they come from.
-    pub kind: FeedKind,
-}
-
-/// The kinds of feeds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum FeedKind {
-    /// Recorded files.
-    Replay(ReplayFeed),
-    /// Binance's public combined stream.
-    Binance(BinanceFeed),
-    /// An invented market, labelled as such wherever it shows.
-    Simulated(SimulatedFeed),
-}
-
-/// A feed of recorded files.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReplayFeed {
-    /// Files, or directories with files.
-    pub paths: Vec<PathBuf>,
-    /// The pace.
-    pub speed: Speed,
-    /// Whether a file begins again at its end.
-    pub repeat: bool,
-    /// From the recorded name to the symbol; names that are not listed keep their built-in symbol.
-    pub symbols: Vec<(String, String)>,
-    /// How far into its day a file of a whole day begins.
-    pub file_offset: Option<Duration>,
-}
-
-/// The pace of a replay.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Speed {
-    /// Recorded pace times this.
-    Times(f64),
-    /// As fast as the server takes it.
-    Max,
-}
-
-/// A live feed from Binance.
+/// The keys of `[market]` that are not the market's own but govern how its updates reach a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BinanceFeed {
-    /// The endpoint of the combined stream, without its query.
-    pub url: String,
-    /// From the exchange's name to the symbol.
-    pub symbols: Vec<(String, String)>,
-}
-
-/// An invented market.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SimulatedFeed {
-    /// The same seed makes the same market.
-    pub seed: u64,
-    /// Quotes in a second, all symbols together.
-    pub rate: f64,
-    /// How many symbols; the built-in names come first.
-    pub count: usize,
-}
-
-/// `[market]`: the state behind the quotes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MarketConfig {
-    /// Owner shards.
-    pub shards: usize,
-    /// Updates kept per symbol for those who resume.
-    pub ring: usize,
-    /// How old such an update may become.
-    pub ring_age: Duration,
-    /// Bytes of such updates per symbol.
-    pub ring_bytes: usize,
-    /// The longest resume, in updates.
-    pub resume_max: usize,
-    /// A symbol without a quote for so long is stale.
-    pub stale_after: Duration,
-    /// `None` takes every symbol, else these only.
-    pub listed: Option<Vec<String>>,
-    /// Whether a quote older than the current one is taken.
-    pub out_of_order: OutOfOrder,
+pub struct DeliveryConfig {
     /// A worker whose oldest pending message is older keeps only the newest of each topic.
     pub conflate_after: Duration,
-    /// How long a join may wait for its snapshot.
+    /// How long a join may take.
     pub join_deadline: Duration,
-    /// Ids of quotes remembered per symbol, so that a retry is taken once.
-    pub dedupe_ids: usize,
-}
-
-/// What happens to a quote whose `ts` is older than the current one's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutOfOrder {
-    /// It is refused, and the publisher told.
-    Reject,
-    /// It is taken.
-    Accept,
 }
 
 /// `[runtime]`: threads.
