@@ -19,19 +19,24 @@ use super::{QuoteSink, SinkError, Tick, unix_us};
 use crate::{Decimal, Quote, QuoteFields, Source, Symbol};
 
 /// Which market to make up.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SimulatedConfig {
     /// The same seed gives the same quotes at the same offsets.
     pub seed: u64,
-    /// Only these symbols; empty: all.
-    pub only: Vec<Symbol>,
-    /// How fast market time runs.
-    pub speed: Speed,
+    /// Quotes a second, all symbols together, on average.
+    pub rate: f64,
+    /// How many symbols: those of [`SimulatedConfig::NAMED`] first, then `SIM41`, `SIM42` and so on.
+    pub count: usize,
+}
+
+impl SimulatedConfig {
+    /// How many symbols have the names, prices and habits of known instruments.
+    pub const NAMED: usize = LISTINGS.len();
 }
 
 impl Default for SimulatedConfig {
     fn default() -> Self {
-        Self { seed: 1, only: Vec::new(), speed: Speed::RECORDED }
+        Self { seed: 1, rate: 200.0, count: Self::NAMED }
     }
 }
 
@@ -50,6 +55,7 @@ impl Class {
 }
 
 /// An instrument as it is at the start.
+#[derive(Debug, Clone, Copy)]
 struct Listing {
     symbol: &'static str,
     class: Class,
@@ -60,7 +66,7 @@ struct Listing {
     spread: f64,
     /// Standard deviation of a day's return.
     daily_volatility: f64,
-    /// Quotes a second in a usual hour.
+    /// How often it quotes beside the others.
     rate: f64,
     /// The usual size at the best price, and its digits after the point.
     size: (f64, u8),
@@ -129,12 +135,14 @@ const SHOCK_EVERY_S: f64 = 1_800.0;
 const SHOCK: f64 = 3.0;
 /// How much of a symbol's variance is that of its class.
 const COMMON_SHARE: f64 = 0.5;
+/// How much more often than in a usual hour a symbol quotes on average, given the shocks above.
+const ACTIVITY_MEAN: f64 = 1.2;
 const DAY_S: f64 = 86_400.0;
 
 /// One symbol on its way.
 struct Instrument {
     symbol: Symbol,
-    listing: &'static Listing,
+    listing: Listing,
     /// The value around which it quotes.
     mid: f64,
     /// Volatility as a multiple of the usual one.
@@ -162,25 +170,15 @@ impl std::fmt::Debug for Simulation {
 }
 
 impl Simulation {
-    /// A market of these symbols, as far as it knows them; of all, if none is named.
+    /// The market of this configuration, before its first quote.
     #[must_use]
-    pub fn new(seed: u64, only: &[Symbol]) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let wanted = |symbol: &Symbol| only.is_empty() || only.contains(symbol);
-        let instruments: Vec<_> = LISTINGS
-            .iter()
-            .map(|listing| (Symbol::new(listing.symbol).expect("listed symbols are symbols"), listing))
-            .filter(|(symbol, _)| wanted(symbol))
-            .map(|(symbol, listing)| Instrument {
-                symbol,
-                listing,
-                mid: listing.price,
-                volatility: 1.0,
-                spread: 1.0,
-                quoted_at: Duration::ZERO,
-                common_seen: 0.0,
-            })
-            .collect();
+    pub fn new(config: SimulatedConfig) -> Self {
+        let mut rng = fastrand::Rng::with_seed(config.seed);
+        let mut instruments: Vec<_> = (0..config.count).map(|index| Instrument::new(index, &mut rng)).collect();
+        let weights: f64 = instruments.iter().map(|instrument| instrument.listing.rate).sum();
+        for instrument in &mut instruments {
+            instrument.listing.rate *= config.rate / (weights * ACTIVITY_MEAN);
+        }
         // Every symbol shows within the first second, so that a page is never half empty.
         let order = (0..instruments.len()).map(|index| Reverse((Duration::from_secs_f64(rng.f64()), index))).collect();
         Self { rng, instruments, order, common: [(0.0, Duration::ZERO); Class::COUNT] }
@@ -203,12 +201,30 @@ impl Simulation {
         // Exponential waiting times; quotes come more often when the market is nervous.
         let rate = instrument.listing.rate * instrument.volatility.clamp(0.4, 4.0);
         let wait = -(1.0 - self.rng.f64()).ln() / rate;
-        self.order.push(Reverse((at + Duration::from_secs_f64(wait.clamp(1e-4, 60.0)), index)));
+        self.order.push(Reverse((at + Duration::from_secs_f64(wait.clamp(1e-6, 3600.0)), index)));
         Some(Tick { at, event: at, quote })
     }
 }
 
 impl Instrument {
+    fn new(index: usize, rng: &mut fastrand::Rng) -> Self {
+        let mut listing = LISTINGS[index % LISTINGS.len()];
+        let mut name = listing.symbol.to_owned();
+        if index >= LISTINGS.len() {
+            name = format!("SIM{}", index + 1);
+            listing.price *= 0.5 + rng.f64();
+        }
+        Self {
+            symbol: Symbol::new(&name).expect("letters and digits, and few of them, are a symbol"),
+            listing,
+            mid: listing.price,
+            volatility: 1.0,
+            spread: 1.0,
+            quoted_at: Duration::ZERO,
+            common_seen: 0.0,
+        }
+    }
+
     /// Moves value, volatility and spread to this time.
     fn step(&mut self, at: Duration, common: f64, rng: &mut fastrand::Rng) {
         let seconds = seconds_between(self.quoted_at, at);
@@ -234,7 +250,7 @@ impl Instrument {
     }
 
     fn quote(&self, rng: &mut fastrand::Rng) -> Quote {
-        let &Listing { scale, spread, size: (size, size_scale), .. } = self.listing;
+        let &Listing { scale, spread, size: (size, size_scale), .. } = &self.listing;
         let unit = 10f64.powi(i32::from(scale));
         let units = whole((spread * self.spread).max(1.0));
         let bid = whole((self.mid * unit - spread * self.spread / 2.0).max(1.0));
@@ -287,9 +303,9 @@ pub(super) async fn run<S: QuoteSink>(
     sink: &S,
     cancel: &CancellationToken,
 ) -> Result<(), SinkError> {
-    let mut market = Simulation::new(config.seed, &config.only);
+    let mut market = Simulation::new(*config);
     let delivery = Delivery::new(name, sink, Patience::Endless);
-    let mut pacer = Pacer::new(config.speed, Instant::now(), unix_us());
+    let mut pacer = Pacer::new(Speed::RECORDED, Instant::now(), unix_us());
     let played = cancel.run_until_cancelled(async {
         let Some(mut tick) = market.next_tick() else { return Ok(()) };
         loop {
@@ -319,9 +335,10 @@ mod tests {
     use std::collections::{HashMap, HashSet};
 
     use super::*;
+    use crate::feed::testing::TestSink;
 
     fn ticks(seed: u64, count: usize) -> Vec<Tick> {
-        let mut market = Simulation::new(seed, &[]);
+        let mut market = Simulation::new(SimulatedConfig { seed, ..SimulatedConfig::default() });
         (0..count).map(|_| market.next_tick().unwrap()).collect()
     }
 
@@ -336,7 +353,7 @@ mod tests {
     fn every_symbol_quotes_within_the_first_second_and_says_that_it_is_simulated() {
         let symbols: HashSet<_> = LISTINGS.iter().map(|listing| listing.symbol).collect();
         assert_eq!(symbols.len(), LISTINGS.len(), "symbols are unique");
-        let mut market = Simulation::new(1, &[]);
+        let mut market = Simulation::new(SimulatedConfig::default());
         let mut seen = HashSet::new();
         while let Some(tick) = market.next_tick().filter(|tick| tick.at < Duration::from_secs(1)) {
             assert_eq!(tick.quote.source(), Some(Source::Simulated));
@@ -347,7 +364,7 @@ mod tests {
 
     #[test]
     fn an_hour_of_it_is_plausible() {
-        let mut market = Simulation::new(3, &[]);
+        let mut market = Simulation::new(SimulatedConfig { seed: 3, ..SimulatedConfig::default() });
         let mut previous = Duration::ZERO;
         let mut range: HashMap<String, (Decimal, Decimal)> = HashMap::new();
         let mut count = 0_u32;
@@ -362,7 +379,8 @@ mod tests {
             *low = (*low).min(bid);
             *high = (*high).max(ask);
         }
-        assert!((300_000..2_000_000).contains(&count), "{count} quotes in an hour");
+        let rate = f64::from(count) / 3600.0;
+        assert!((170.0..230.0).contains(&rate), "{rate} quotes a second instead of 200");
         for listing in &LISTINGS {
             let (low, high) = range[listing.symbol];
             let (low, high): (f64, f64) = (low.to_string().parse().unwrap(), high.to_string().parse().unwrap());
@@ -372,11 +390,27 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_symbols_are_quoted() {
-        let only = ["BTCUSDT".parse().unwrap(), "NOSUCH".parse().unwrap()];
-        let mut market = Simulation::new(1, &only);
-        assert_eq!(market.symbols().count(), 1);
-        assert!((0..100).all(|_| market.next_tick().unwrap().quote.symbol().as_str() == "BTCUSDT"));
-        assert!(Simulation::new(1, &only[1..]).next_tick().is_none());
+    fn a_market_can_be_smaller_or_larger_than_the_known_instruments() {
+        let symbols = |count| -> Vec<String> {
+            let market = Simulation::new(SimulatedConfig { count, ..SimulatedConfig::default() });
+            market.symbols().map(ToString::to_string).collect()
+        };
+        assert_eq!(symbols(2), ["EURUSD", "GBPUSD"]);
+        assert_eq!(symbols(500).iter().collect::<HashSet<_>>().len(), 500);
+        assert_eq!(symbols(500)[499], "SIM500");
+        assert!(Simulation::new(SimulatedConfig { count: 0, ..SimulatedConfig::default() }).next_tick().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_plays_at_its_rate_until_cancelled() {
+        let (sink, cancel) = (TestSink::default(), CancellationToken::new());
+        let config = SimulatedConfig::default();
+        let played = run(&config, "test", &sink, &cancel);
+        let stop = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            cancel.cancel();
+        };
+        tokio::join!(async { played.await.unwrap() }, stop);
+        assert!((6_000..24_000).contains(&sink.count()), "{} quotes in a minute", sink.count());
     }
 }
