@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use tickwire_pubsub::{EpochClock, NodeId, Stamp};
+use tickwire_pubsub::{EpochClock, LoneNode, NodeId, PubSub, Stamp};
 
 use super::roller::{Applied, Bounds, Roller};
 use super::*;
-use crate::{BackOffBounds, Decimal, Symbol, TapUpdate, UpdateTap};
+use crate::{
+    Answer, BackOffBounds, Clock, Decimal, Market, MarketConfig, MarketSeams, Quote, QuoteFields, Symbol, TapUpdate,
+    UpdateTap,
+};
 
 const SECOND: i64 = 1_000_000;
 const BOUNDS: Bounds = Bounds { seconds: 1_000, minutes: 1_000, symbols: 3 };
@@ -305,4 +308,43 @@ fn stopping_finishes_what_waits_and_later_offers_are_harmless() {
     drop(workers);
     assert_eq!(seconds_of(&bars, "X").bars[0].count, 5_000);
     bars.offer(&updates);
+}
+
+/// A market of one node with these bars on its tap.
+fn market_with(bars: &Bars) -> Market {
+    let node = std::sync::Arc::new(LoneNode::new(NodeId::new("test", 1)));
+    let seams = MarketSeams {
+        members: node.clone(),
+        peers: node.clone(),
+        pubsub: PubSub::new(node),
+        clock: Clock::default(),
+        tap: Some(std::sync::Arc::new(bars.clone())),
+    };
+    Market::new(MarketConfig::default(), seams)
+}
+
+fn quote(name: &str, bid: &str, ask: &str) -> Quote {
+    let fields = QuoteFields { bid: Some(decimal(bid)), ask: Some(decimal(ask)), ..QuoteFields::new(symbol(name)) };
+    Quote::new(fields).unwrap()
+}
+
+#[tokio::test]
+async fn quotes_flow_on_while_their_bars_crash_and_crash_again() {
+    let (bars, workers) = Bars::start(&quick()).unwrap();
+    let market = market_with(&bars);
+    bars.set_trap(Some(&symbol("BAD")));
+    for round in 1..=100 {
+        let report = market.ingest(vec![quote("BAD", "1", "2"), quote("X", "1", &format!("{round}.5"))].into()).await;
+        assert_eq!((report.accepted, report.rejected.len()), (2, 0));
+    }
+    let latest = market.latest(&symbol("X")).wait().await.unwrap();
+    assert!(format!("{latest:?}").contains("100.5"), "{latest:?}");
+    bars.set_trap(None);
+    eventually("bars go on", || {
+        let report = market.offer(vec![quote("X", "3", "4")].into());
+        assert!(matches!(report, Answer::Ready(report) if report.accepted == 1));
+        seconds_of(&bars, "X").bars.last().is_some_and(|bar| bar.close == decimal("3.5"))
+    });
+    drop(workers);
+    assert_eq!(market.ingest(vec![quote("X", "5", "6")].into()).await.accepted, 1, "without the computation, too");
 }

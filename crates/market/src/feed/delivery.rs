@@ -99,3 +99,34 @@ impl<'a, S: QuoteSink> Delivery<'a, S> {
         self.queue_capacity.set(gauge_value(capacity));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::simulated::{SimulatedConfig, Simulation};
+    use crate::feed::testing::TestSink;
+
+    fn quotes(count: usize) -> Vec<Quote> {
+        let mut market = Simulation::new(SimulatedConfig::default());
+        (0..count).filter_map(|_| market.next_tick()).map(|tick| tick.quote).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn endless_patience_waits_until_all_is_taken() {
+        let sink = TestSink { busy: 50.into(), ..TestSink::default() };
+        let delivered = Delivery::new("test", &sink, Patience::Endless).deliver(quotes(64)).await.unwrap();
+        assert_eq!((delivered.accepted, sink.count()), (64, 64));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limited_patience_gives_up_what_found_no_room_in_time() {
+        let sink = TestSink { busy: u32::MAX.into(), ..TestSink::default() };
+        let began = Instant::now();
+        let patience = Patience::For(Duration::from_secs(1));
+        // One quote without room is all rest, however often it is offered.
+        let delivered = Delivery::new("test", &sink, patience).deliver(quotes(1)).await.unwrap();
+        assert_eq!(sink.count() as u64, delivered.accepted);
+        assert!(began.elapsed() <= Duration::from_secs(1), "gave up after {:?}", began.elapsed());
+        assert_eq!(delivered.accepted, 0);
+    }
+}

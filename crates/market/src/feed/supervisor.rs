@@ -301,3 +301,6 @@ impl Observer for LogObserver<'_> {
         tracing::warn!(feed = self.feed, "{problem}");
     }
 }
+
+#[cfg(test)]
+mod tests;
