@@ -90,6 +90,10 @@ pub enum TokenFault {
 }
 
 impl AuthError {
+    /// Every code, for tables and tests.
+    pub const CODES: [&str; 6] =
+        ["unauthorized", "key_invalid", "key_expired", "token_expired", "token_invalid", "forbidden"];
+
     /// The stable code, which clients may rely on.
     pub fn code(&self) -> &'static str {
         match self {

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tickwire_channels::handshake::Origins;
+
 use super::secret::Secret;
 use crate::auth::TopicPattern;
 
@@ -172,19 +174,8 @@ pub struct SocketMount {
     pub max_message: usize,
     /// Joined topics of one socket.
     pub max_channels: usize,
-    /// Which pages may connect.
+    /// Which pages may connect; clients that send no `Origin` always may.
     pub origins: Origins,
-}
-
-/// Which pages may open a socket; clients that send no `Origin` always may.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origins {
-    /// Pages of the host that the request itself names.
-    SameHost,
-    /// All pages.
-    Any,
-    /// These only: `https://app.example`, `//app.example` for any scheme, `//*.app.example` for any host below.
-    Listed(Vec<String>),
 }
 
 /// `[[channel]]`: what is behind the topics of a pattern. The first entry that matches decides.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use tickwire_channels::handshake::Origins;
 use tickwire_market::feed::FeedKind;
 use tickwire_market::{Symbol, Symbols};
 
@@ -112,7 +113,7 @@ fn the_environment_holds_every_type() {
     assert_eq!(config.auth.anonymous, AnonymousRights { read: false, write: true });
     assert_eq!(config.listen.http.to_string(), "[::1]:4000");
     assert_eq!(config.sockets.iter().map(|mount| mount.path.as_str()).collect::<Vec<_>>(), ["/a", "/b"]);
-    assert_eq!(config.sockets[0].origins, Origins::Listed(vec!["https://x.example".to_owned()]));
+    assert_eq!(config.sockets[0].origins, Origins::List(vec!["https://x.example".parse().unwrap()]));
     let FeedKind::Replay(replay) = &config.feeds[0].kind else { panic!("a replay") };
     assert_eq!((replay.speed.factor(), &replay.paths[..]), (Some(2.5), &[PathBuf::from("ticks")][..]));
     assert_eq!(replay.symbols.symbol_of("spot-btcusdt").unwrap().as_str(), "BTC-USDT");
@@ -177,7 +178,7 @@ path = \"/v1/x\"
             "t.toml:8:18: limits.header_timeout: 10 has no unit; a duration reads \"250ms\", \"10s\", \"1m\" or \"1h\"",
             "t.toml:10:2: drian: unknown key; did you mean drain?",
             "t.toml:14:8: socket[0].path: \"socket\" is not a path, for example \"/socket\"",
-            "t.toml:15:11: socket[0].origins: a list holds \"app.example\", expected \"https://app.example\"",
+            "t.toml:15:11: socket[0].origins: a list holds \"app.example\" is not an origin: expected https://host",
             "t.toml:16:12: socket[0].longpoll: true asks for long polling, which is not available in this version; remove the key",
             "t.toml:19:8: socket[1].path: \"/v1/x\" belongs to the HTTP API or the page",
             "\"market\" is not KEY=VALUE, for example limits.connections=1000 (from --set)",
@@ -406,4 +407,40 @@ fn read_all(text: &str) -> super::reader::Findings {
     let reader = Reader::default();
     reader.root(&tree, |root| read::config(root, Vec::new()));
     reader.finish()
+}
+
+/// The files under `config/` are what people start from.
+#[test]
+fn the_example_files_are_valid() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let secrets = tempfile::tempdir().unwrap();
+    for name in ["tokens", "pricing-engine", "operations"] {
+        std::fs::write(secrets.path().join(format!("tickwire-{name}")), format!("{name:_<40}\n")).unwrap();
+    }
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        // The demo endpoint has tests of its own.
+        if path.extension().is_none_or(|extension| extension != "toml") || text.contains("[demo]") {
+            continue;
+        }
+        let text = text.replace("/run/secrets", secrets.path().to_str().unwrap());
+        let config = load(&text, &[], &[]).unwrap_or_else(|problems| panic!("{}: {problems:#?}", path.display()));
+        let insecure = config.warnings.iter().any(|warning| !warning.contains("anonymous.write"));
+        assert!(!insecure, "{}: {:?}", path.display(), config.warnings);
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen} files");
+}
+
+/// `docs/codes.md` explains every code that closes, refuses and rejects.
+#[test]
+fn every_code_is_documented() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/codes.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let closes = tickwire_channels::CloseReason::ALL.iter().map(|reason| reason.as_str());
+    let auth = crate::auth::AuthError::CODES.iter().copied();
+    let missing: Vec<_> = closes.chain(auth).filter(|code| !page.contains(&format!("`{code}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/codes.md: {missing:?}");
 }
