@@ -5,14 +5,7 @@
 //! a future: of the join ([`Joining::later`]), of an answer ([`Context::defer`]), or a task of the application's that holds the channel's
 //! [`ChannelHandle`]. A panic in any of them ends this channel and nothing else.
 
-use std::{
-    any::Any,
-    fmt,
-    future::Future,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{any::Any, fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
@@ -244,7 +237,6 @@ pub struct Context<'a> {
     pub(crate) handle: &'a ChannelHandle,
     pub(crate) socket: &'a Arc<SocketInfo>,
     pub(crate) msg_ref: Option<Ref>,
-    pub(crate) now: Instant,
     pub(crate) effects: SmallVec<[Effect; 2]>,
 }
 
@@ -252,18 +244,13 @@ pub struct Context<'a> {
 pub(crate) enum Effect {
     Reply(Status, Payload),
     Push(String, Payload),
-    Broadcast(Broadcast),
+    Broadcast(Arc<Broadcast>),
     Defer(BoxFuture<'static, (Status, Payload)>),
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(
-        handle: &'a ChannelHandle,
-        socket: &'a Arc<SocketInfo>,
-        msg_ref: Option<Ref>,
-        now: Instant,
-    ) -> Self {
-        Self { handle, socket, msg_ref, now, effects: SmallVec::new() }
+    pub(crate) fn new(handle: &'a ChannelHandle, socket: &'a Arc<SocketInfo>, msg_ref: Option<Ref>) -> Self {
+        Self { handle, socket, msg_ref, effects: SmallVec::new() }
     }
 
     /// The channel's topic.
@@ -312,8 +299,8 @@ impl<'a> Context<'a> {
     /// # Errors
     /// If the node is at capacity. Nothing is sent then.
     pub fn broadcast(&mut self, event: &str, payload: Payload) -> Result<(), Busy> {
-        let message = self.handle.message(event, payload, self.now)?;
-        self.effects.push(Effect::Broadcast(message));
+        let message = self.handle.message(event, payload)?;
+        self.effects.push(Effect::Broadcast(Arc::new(message)));
         Ok(())
     }
 
@@ -322,8 +309,8 @@ impl<'a> Context<'a> {
     /// # Errors
     /// If the node is at capacity. Nothing is sent then.
     pub fn broadcast_from(&mut self, event: &str, payload: Payload) -> Result<(), Busy> {
-        let message = self.handle.message(event, payload, self.now)?.except(self.handle.origin());
-        self.effects.push(Effect::Broadcast(message));
+        let message = self.handle.message(event, payload)?.except(self.handle.origin());
+        self.effects.push(Effect::Broadcast(Arc::new(message)));
         Ok(())
     }
 

@@ -77,6 +77,8 @@ pub enum CloseReason {
     InternalError,
     /// The client does not read what it must not miss.
     SlowConsumer,
+    /// The client took nothing of what was written for too long. There is no room for a close frame either.
+    WriteTimeout,
     /// The client sends more messages than it may.
     MessageRate,
     /// The server disconnects this socket by its id.
@@ -89,7 +91,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ClientClose,
         Self::ConnectionLost,
         Self::ProtocolError,
@@ -101,6 +103,7 @@ impl CloseReason {
         Self::UndecodableMessage,
         Self::InternalError,
         Self::SlowConsumer,
+        Self::WriteTimeout,
         Self::MessageRate,
         Self::Disconnected,
         Self::TokenExpired,
@@ -122,6 +125,7 @@ impl CloseReason {
             Self::UndecodableMessage => "undecodable_message",
             Self::InternalError => "internal_error",
             Self::SlowConsumer => "slow_consumer",
+            Self::WriteTimeout => "write_timeout",
             Self::MessageRate => "message_rate",
             Self::Disconnected => "disconnected",
             Self::TokenExpired => "token_expired",
@@ -133,7 +137,7 @@ impl CloseReason {
     #[must_use]
     pub const fn code(self) -> Option<CloseCode> {
         Some(match self {
-            Self::ConnectionLost => return None,
+            Self::ConnectionLost | Self::WriteTimeout => return None,
             Self::ClientClose => CloseCode::Normal,
             Self::ProtocolError | Self::IdleTimeout => CloseCode::Protocol,
             Self::InvalidUtf8 => CloseCode::InvalidData,

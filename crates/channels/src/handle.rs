@@ -110,7 +110,7 @@ impl ChannelHandle {
     /// # Errors
     /// If the node is at capacity. Nothing is sent then.
     pub fn broadcast(&self, event: &str, payload: Payload) -> Result<(), Busy> {
-        let message = self.message(event, payload, Instant::now())?;
+        let message = self.message(event, payload)?;
         self.pubsub().broadcast(&[Arc::new(message)]);
         Ok(())
     }
@@ -120,14 +120,14 @@ impl ChannelHandle {
     /// # Errors
     /// If the node is at capacity. Nothing is sent then.
     pub fn broadcast_from(&self, event: &str, payload: Payload) -> Result<(), Busy> {
-        let message = self.message(event, payload, Instant::now())?.except(self.origin());
+        let message = self.message(event, payload)?.except(self.origin());
         self.pubsub().broadcast(&[Arc::new(message)]);
         Ok(())
     }
 
-    pub(crate) fn message(&self, event: &str, payload: Payload, now: Instant) -> Result<Broadcast, Busy> {
+    pub(crate) fn message(&self, event: &str, payload: Payload) -> Result<Broadcast, Busy> {
         self.pubsub().admit()?;
-        Ok(Broadcast::lossless(self.0.topic.clone(), event.into(), payload, now))
+        Ok(Broadcast::lossless(self.0.topic.clone(), event.into(), payload, Instant::now()))
     }
 
     pub(crate) fn pubsub(&self) -> &PubSub {

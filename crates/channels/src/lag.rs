@@ -23,12 +23,16 @@ pub(crate) struct LagHistogram {
 }
 
 impl LagHistogram {
-    /// Takes `count` observations of the same lag.
-    pub(crate) fn record(&self, lag: Duration, count: u64) {
-        let us = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS_US.partition_point(|bound| *bound < us);
-        self.buckets[bucket].fetch_add(count, Ordering::Relaxed);
-        self.sum_us.fetch_add(us.saturating_mul(count), Ordering::Relaxed);
+    /// Takes what a worker observed in a turn, and leaves nothing of it there.
+    pub(crate) fn add(&self, tally: &mut LagTally) {
+        if tally.sum_us == 0 && tally.buckets.iter().all(|count| *count == 0) {
+            return;
+        }
+        let LagTally { buckets, sum_us } = std::mem::take(tally);
+        for (all, count) in self.buckets.iter().zip(buckets).filter(|(_, count)| *count > 0) {
+            all.fetch_add(count, Ordering::Relaxed);
+        }
+        self.sum_us.fetch_add(sum_us, Ordering::Relaxed);
     }
 
     pub(crate) fn snapshot(&self) -> LagSnapshot {
@@ -36,6 +40,22 @@ impl LagHistogram {
             buckets: std::array::from_fn(|index| self.buckets[index].load(Ordering::Relaxed)),
             sum_us: self.sum_us.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// What one thread observed and has not passed on yet.
+#[derive(Debug, Default)]
+pub(crate) struct LagTally {
+    buckets: [u64; BOUNDS_US.len() + 1],
+    sum_us: u64,
+}
+
+impl LagTally {
+    /// Takes `count` observations of the same lag.
+    pub(crate) fn record(&mut self, lag: Duration, count: u64) {
+        let us = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[BOUNDS_US.partition_point(|bound| *bound < us)] += count;
+        self.sum_us = self.sum_us.saturating_add(us.saturating_mul(count));
     }
 }
 
@@ -94,10 +114,12 @@ mod tests {
 
     #[test]
     fn buckets_are_cumulative_and_none_is_lost() {
-        let histogram = LagHistogram::default();
-        histogram.record(Duration::from_micros(100), 3);
-        histogram.record(Duration::from_micros(101), 2);
-        histogram.record(Duration::from_secs(60), 1);
+        let (histogram, mut tally) = (LagHistogram::default(), LagTally::default());
+        tally.record(Duration::from_micros(100), 3);
+        tally.record(Duration::from_micros(101), 2);
+        histogram.add(&mut tally);
+        tally.record(Duration::from_secs(60), 1);
+        histogram.add(&mut tally);
         let mut text = String::new();
         histogram.snapshot().write_prometheus(&mut text);
         for line in [

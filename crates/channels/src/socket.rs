@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{serializer::WireFormat, websocket};
+use crate::{handshake::Params, serializer::WireFormat, websocket};
 
 /// The bounds of the sockets of one mount. Shared by all of them.
 #[derive(Debug, Clone)]
@@ -43,8 +43,8 @@ pub struct SocketInfo {
     pub peer: SocketAddr,
     /// What its client speaks.
     pub format: WireFormat,
-    /// The query parameters of its upgrade, decoded, in their order.
-    pub params: Vec<(String, String)>,
+    /// The query parameters of its upgrade.
+    pub params: Params,
     /// The name by which it can be disconnected.
     pub id: Option<String>,
     /// Who it belongs to.
@@ -61,13 +61,16 @@ impl SocketInfo {
     /// A connection of which no more is known than this.
     #[must_use]
     pub fn new(peer: SocketAddr, format: WireFormat, limits: Arc<MountLimits>) -> Self {
-        Self { peer, format, params: Vec::new(), id: None, user: None, assigns: Arc::new(()), limits, expires_at: None }
-    }
-
-    /// The first parameter of this name.
-    #[must_use]
-    pub fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        Self {
+            peer,
+            format,
+            params: Params::default(),
+            id: None,
+            user: None,
+            assigns: Arc::new(()),
+            limits,
+            expires_at: None,
+        }
     }
 
     /// What the application attached, if it is a `T`.

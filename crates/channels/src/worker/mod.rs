@@ -5,16 +5,21 @@
 //! timers), which appends to outboxes, and then writes each dirty socket once: at once when there is little to do, in batches under load.
 //! Other threads reach it through its inbox (as a [`Sink`](tickwire_pubsub::Sink) of the node's pubsub) and through commands.
 
+mod channels;
+mod closing;
 mod config;
+mod deliver;
+mod joins;
+mod read;
 mod run;
 mod shared;
+mod sockets;
+mod timers;
+mod topics;
 
 use std::{
     fmt, io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::Duration,
 };
@@ -23,7 +28,7 @@ use bytes::Bytes;
 use metrics::gauge;
 use parking_lot::Mutex;
 use tickwire_pubsub::PubSub;
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 pub use self::config::WorkersConfig;
@@ -32,12 +37,7 @@ use self::{
     run::Worker,
     shared::{Adoption, Bell, Inbox, Node},
 };
-use crate::{
-    close::CloseReason,
-    lag::{LagHistogram, LagSnapshot},
-    router::Router,
-    socket::SocketInfo,
-};
+use crate::{close::CloseReason, lag::LagSnapshot, router::Router, socket::SocketInfo};
 
 /// The workers of a node. Cloning is cheap; all clones are one. [`shutdown`](Self::shutdown) ends them.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ impl Workers {
         runtime: &Handle,
         tasks: &TaskTracker,
     ) -> io::Result<Self> {
-        let node = Arc::new(Node::default());
+        let node = Arc::new(Node::new(config.joins_per_second));
         let config = Arc::new(config);
         let router = Arc::new(router);
         let count = match config.workers {
@@ -191,18 +191,6 @@ impl Workers {
         for thread in self.0.threads.lock().drain(..) {
             // A worker that panicked has been counted and logged.
             let _ = thread.join();
-        }
-    }
-}
-
-impl Default for Node {
-    fn default() -> Self {
-        Self {
-            next_channel: AtomicU64::new(1),
-            lag: LagHistogram::default(),
-            draining: AtomicBool::new(false),
-            empty: Notify::new(),
-            crashes: AtomicUsize::new(0),
         }
     }
 }

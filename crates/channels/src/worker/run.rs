@@ -1,37 +1,247 @@
 //! The loop of a worker.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
+use metrics::{Counter, Gauge, counter, gauge};
 use mio::{Events, Poll, Token};
+use tickwire_pubsub::{Broadcast, Topic};
 
-use super::{Command, Shared, WorkersConfig};
-use crate::router::Router;
+use super::{
+    Command, Shared, WorkersConfig,
+    sockets::Sockets,
+    timers::{Timer, Why},
+    topics::Topics,
+};
+use crate::{
+    channel::{guarded, panic_message},
+    close::CloseReason,
+    log::LogBudget,
+    metrics as names,
+    router::Router,
+    session::Action,
+};
 
 /// The waker's place among the sockets' tokens.
 pub(super) const WAKER: Token = Token(usize::MAX);
 
+/// Bytes that one socket may send per turn: what one `read` takes at most.
+const READ_BYTES: usize = 64 * 1024;
+
+/// One thread's sockets and all that belongs to them.
 pub(super) struct Worker {
-    poll: Poll,
-    shared: Arc<Shared>,
-    config: Arc<WorkersConfig>,
-    router: Arc<Router>,
-    commands: Vec<Command>,
+    pub(super) poll: Poll,
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: Arc<WorkersConfig>,
+    pub(super) router: Arc<Router>,
+    pub(super) sockets: Sockets,
+    pub(super) topics: Topics,
+    /// Topics with an update in their `late`.
+    pub(super) late: Vec<Topic>,
+    pub(super) commands: VecDeque<Command>,
+    /// Empty between uses, kept for their memory.
+    pub(super) batch: Vec<Arc<Broadcast>>,
+    pub(super) actions: Vec<Action>,
+    pub(super) read_buffer: Vec<u8>,
+    pub(super) next_socket: u64,
+    pub(super) now: Instant,
+    pub(super) log: LogBudget,
+    pub(super) meters: Meters,
+}
+
+/// Handles of the metrics that are touched often.
+pub(super) struct Meters {
+    pub(super) connections: Gauge,
+    pub(super) joins: Gauge,
+    deliveries: Counter,
+    conflated: Counter,
 }
 
 impl Worker {
     pub(super) fn new(poll: Poll, shared: Arc<Shared>, config: Arc<WorkersConfig>, router: Arc<Router>) -> Self {
-        Self { poll, shared, config, router, commands: Vec::new() }
+        let topics = Topics::new(shared.pubsub().clone(), shared.sink);
+        let sockets = Sockets::new(config.outbox_bytes_max, config.write_timeout);
+        let meters = Meters {
+            connections: gauge!(names::CONNECTIONS),
+            joins: gauge!(names::JOINS),
+            deliveries: counter!(names::DELIVERIES),
+            conflated: counter!(tickwire_pubsub::metrics::CONFLATED),
+        };
+        Self {
+            poll,
+            shared,
+            config,
+            router,
+            sockets,
+            topics,
+            late: Vec::new(),
+            commands: VecDeque::new(),
+            batch: Vec::new(),
+            actions: Vec::new(),
+            read_buffer: Vec::new(),
+            next_socket: 0,
+            now: Instant::now(),
+            log: LogBudget::default(),
+            meters,
+        }
     }
 
+    /// Runs until it is told to exit.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
-            let _ = self.poll.poll(&mut events, None);
-            self.shared.hush();
-            self.shared.take_commands(&mut self.commands);
-            if self.commands.drain(..).any(|command| matches!(command, Command::Exit)) {
-                return;
+            match guarded(|| self.turn(&mut events)) {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => break,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the worker's poll failed, its sockets are closed");
+                    break;
+                }
+                Err(panic) => self.recover(&panic),
+            }
+        }
+        self.exit();
+    }
+
+    /// Drains all that is pending, then writes. `false`: the worker is to exit.
+    fn turn(&mut self, events: &mut Events) -> io::Result<bool> {
+        self.wait(events)?;
+        self.now = Instant::now();
+        self.shared.hush();
+        for event in events.iter().filter(|event| event.token() != WAKER) {
+            self.sockets.event(event);
+        }
+        // Commands are taken first and obeyed last: what a task published before it sent a command is then in the inbox already, and
+        // reaches the sockets before what the command writes.
+        self.shared.take_commands(&mut self.commands);
+        self.drain_inbox();
+        while let Some(command) = self.commands.pop_front() {
+            if matches!(command, Command::Exit) {
+                return Ok(false);
+            }
+            self.obey(command);
+        }
+        self.read_ready();
+        self.fire_timers();
+        self.close_doomed();
+        self.sockets.write_dirty();
+        self.close_doomed();
+        self.count();
+        Ok(true)
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let busy = self.sockets.has_ready() || !self.sockets.doomed.is_empty() || !self.commands.is_empty();
+        let timeout = if busy { Some(Duration::ZERO) } else { self.sockets.timers.wait(Instant::now()) };
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Adopt(adoption) => self.adopt(*adoption),
+            Command::Channel(handle, command) => self.channel_command(&handle, command),
+            Command::JoinDone(handle, outcome) => self.join_decided(&handle, outcome),
+            Command::CloseWhere(picks, reason) => {
+                for (key, info) in self.open_sockets() {
+                    if guarded(|| picks(&info)).unwrap_or(false) {
+                        self.sockets.doom(key, reason);
+                    }
+                }
+            }
+            Command::Drain(spread) => self.drain(spread),
+            Command::Exit => {}
+        }
+    }
+
+    fn read_ready(&mut self) {
+        let ready = self.sockets.take_ready();
+        if !ready.is_empty() && self.read_buffer.is_empty() {
+            self.read_buffer = vec![0; READ_BYTES];
+        }
+        for key in ready {
+            if let Err(panic) = guarded(|| self.read(key)) {
+                self.connection_crashed(key, &panic);
             }
         }
     }
+
+    pub(super) fn connection_crashed(&mut self, key: usize, panic: &str) {
+        counter!(names::CONNECTION_CRASHES).increment(1);
+        if self.log.allows(self.now) {
+            let peer = self.sockets.get_mut(key).map(|socket| socket.info.peer);
+            tracing::error!(?peer, panic, "a connection crashed and is closed");
+        }
+        self.sockets.doom(key, CloseReason::InternalError);
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(timer) = self.sockets.timers.pop(self.now) {
+            let alive = self.sockets.get_mut(timer.socket).is_some_and(|socket| socket.id == timer.id);
+            if alive {
+                self.fire(timer);
+            }
+        }
+    }
+
+    fn fire(&mut self, Timer { socket: key, why, .. }: Timer) {
+        let now = self.now;
+        match why {
+            Why::Idle => self.check_idle(key),
+            Why::Write => self.sockets.check_write(key, now),
+            Why::Rate(slot) => {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.outbox.flush(slot, now);
+                    self.sockets.queued(key);
+                }
+            }
+            Why::Expiry => self.sockets.doom(key, CloseReason::TokenExpired),
+            Why::Drain => self.sockets.doom(key, CloseReason::Shutdown),
+            Why::Linger => self.sockets.doom(key, CloseReason::ConnectionLost),
+        }
+    }
+
+    fn check_idle(&mut self, key: usize) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let idle_at = socket.heard_at + socket.info.limits.idle_timeout;
+        if idle_at > self.now {
+            self.sockets.set_timer(key, idle_at, Why::Idle);
+        } else {
+            self.sockets.doom(key, CloseReason::IdleTimeout);
+        }
+    }
+
+    /// Passes on what this turn counted.
+    fn count(&mut self) {
+        let tally = &mut self.sockets.tally;
+        let deliveries = std::mem::take(&mut tally.deliveries);
+        if deliveries == 0 {
+            return;
+        }
+        self.meters.deliveries.increment(deliveries);
+        self.meters.conflated.increment(std::mem::take(&mut tally.conflated));
+        self.shared.node.lag.add(&mut tally.lag);
+    }
+
+    /// Goes on after a panic outside of any connection and channel. Its cause is a fault of ours that nobody has seen before; what it cut
+    /// short is a part of one turn, and every socket is looked at again in the next.
+    fn recover(&mut self, panic: &str) {
+        counter!(names::WORKER_CRASHES).increment(1);
+        self.shared.node.crashes.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(panic, "a turn of a worker crashed, it goes on with the next");
+        self.sockets.recover();
+        self.actions.clear();
+        self.batch.clear();
+    }
+}
+
+/// What a task's panic said.
+pub(super) fn task_panic(panic: &(dyn std::any::Any + Send)) -> String {
+    panic_message(panic)
 }

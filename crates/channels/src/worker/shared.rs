@@ -1,7 +1,9 @@
 //! What other threads see of a worker: its inbox, its commands and its bell.
 
 use std::{
+    collections::VecDeque,
     fmt,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -13,7 +15,7 @@ use bytes::Bytes;
 use metrics::Gauge;
 use parking_lot::Mutex;
 use tickwire_pubsub::{Broadcast, Pressure, PubSub, Sink, SinkId};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -72,14 +74,11 @@ impl Inbox {
     pub(super) fn take(&self, batch: &mut Vec<Arc<Broadcast>>) -> Option<Instant> {
         let mut waiting = self.waiting.lock();
         std::mem::swap(&mut waiting.messages, batch);
+        self.depth.decrement(batch.len() as f64);
         if std::mem::take(&mut waiting.pressing) {
             self.pressure.release();
         }
         waiting.since.take()
-    }
-
-    pub(super) fn show_depth(&self, taken: usize) {
-        self.depth.set(taken as f64);
     }
 }
 
@@ -91,6 +90,7 @@ impl Sink for Inbox {
                 waiting.since = Some(Instant::now());
             }
             waiting.messages.extend_from_slice(batch);
+            self.depth.increment(batch.len() as f64);
             if waiting.messages.len() >= self.capacity && !waiting.pressing {
                 waiting.pressing = true;
                 self.pressure.raise();
@@ -105,6 +105,9 @@ impl fmt::Debug for Inbox {
         f.debug_struct("Inbox").field("capacity", &self.capacity).finish_non_exhaustive()
     }
 }
+
+/// Room for commands that is kept once a burst is over.
+const COMMANDS_KEPT: usize = 4_096;
 
 /// What a worker is told to do.
 pub(crate) enum Command {
@@ -124,6 +127,8 @@ pub(crate) enum JoinFailure {
     Refused(Refusal),
     Crashed(String),
     Timeout,
+    /// More joins than the node takes per second.
+    Busy,
 }
 
 /// A connection whose upgrade is done.
@@ -156,9 +161,39 @@ pub(crate) struct Node {
     pub(super) lag: LagHistogram,
     pub(super) draining: AtomicBool,
     /// Rung when a worker's last connection ends.
-    pub(super) empty: tokio::sync::Notify,
+    pub(super) empty: Notify,
+    /// How many joins per second there may be, and until when those so far have used that up.
+    pub(super) joins_per_second: Option<NonZeroU32>,
+    pub(super) joins_until: Mutex<Instant>,
     /// Turns that ended in a panic outside of any channel and connection.
     pub(super) crashes: AtomicUsize,
+}
+
+impl Node {
+    pub(super) fn new(joins_per_second: Option<NonZeroU32>) -> Self {
+        Self {
+            next_channel: AtomicU64::new(1),
+            lag: LagHistogram::default(),
+            draining: AtomicBool::new(false),
+            empty: Notify::new(),
+            joins_per_second,
+            joins_until: Mutex::new(Instant::now()),
+            crashes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether one more join may be begun, by the generic cell rate algorithm with a second's worth as burst.
+    pub(super) fn admits_join(&self, now: Instant) -> bool {
+        const BURST: Duration = Duration::from_secs(1);
+        let Some(rate) = self.joins_per_second else { return true };
+        let mut until = self.joins_until.lock();
+        let next = (*until).max(now) + BURST / rate.get();
+        if next > now + BURST {
+            return false;
+        }
+        *until = next;
+        true
+    }
 }
 
 impl Shared {
@@ -196,8 +231,13 @@ impl Shared {
         self.bell.ring();
     }
 
-    pub(super) fn take_commands(&self, into: &mut Vec<Command>) {
-        std::mem::swap(&mut *self.commands.lock(), into);
+    /// Appends what waits.
+    pub(super) fn take_commands(&self, into: &mut VecDeque<Command>) {
+        let mut commands = self.commands.lock();
+        into.extend(commands.drain(..));
+        if commands.capacity() > COMMANDS_KEPT {
+            commands.shrink_to(COMMANDS_KEPT);
+        }
     }
 
     pub(super) fn hush(&self) {

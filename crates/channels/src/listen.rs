@@ -1,0 +1,186 @@
+//! Sockets without an HTTP framework: accepts connections, answers their upgrade requests and hands them to the workers.
+//!
+//! For programs that serve nothing but sockets. One that has an HTTP server lets that do the upgrade, by [`handshake::check`], and
+//! calls [`Workers::adopt`] itself.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use crate::{
+    handshake::{self, Origins, Upgrade, UpgradeRequest},
+    socket::{MountLimits, SocketInfo},
+    worker::Workers,
+};
+
+/// The longest request head, in bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The most headers of a request.
+const HEADERS_MAX: usize = 64;
+/// How long a client may take for its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many requests are read at the same time; further connections wait in the kernel's queue.
+const HANDSHAKES_MAX: usize = 1_024;
+
+/// Decides on a connection and says what its channels may know of it. `None` refuses it, 403.
+type Connect = Arc<dyn Fn(SocketInfo) -> Option<SocketInfo> + Send + Sync>;
+
+/// Where sockets connect to, and which may.
+#[derive(Clone)]
+pub struct Endpoint {
+    path: String,
+    origins: Origins,
+    limits: Arc<MountLimits>,
+    connect: Connect,
+}
+
+impl Endpoint {
+    /// Takes WebSockets at `path/websocket`, from pages of its own host, all of them.
+    #[must_use]
+    pub fn new(path: &str) -> Self {
+        let path = format!("{}/websocket", path.trim_end_matches('/'));
+        Self { path, origins: Origins::default(), limits: Arc::default(), connect: Arc::new(Some) }
+    }
+
+    /// From which pages sockets are taken.
+    #[must_use]
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// The bounds of its sockets.
+    #[must_use]
+    pub fn limits(mut self, limits: MountLimits) -> Self {
+        self.limits = Arc::new(limits);
+        self
+    }
+
+    /// Lets `connect` decide on each connection. It must not block.
+    #[must_use]
+    pub fn connect(mut self, connect: impl Fn(SocketInfo) -> Option<SocketInfo> + Send + Sync + 'static) -> Self {
+        self.connect = Arc::new(connect);
+        self
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("path", &self.path).field("origins", &self.origins).finish_non_exhaustive()
+    }
+}
+
+/// Why a request is answered with something else than 101.
+struct Rejected {
+    status: &'static str,
+    body: String,
+}
+
+impl Rejected {
+    fn new(status: &'static str, body: impl Into<String>) -> Self {
+        Self { status, body: body.into() }
+    }
+}
+
+/// Accepts connections for as long as it is polled. Dropping it stops that; the sockets stay with the workers.
+pub async fn listen(listener: TcpListener, endpoint: Endpoint, workers: Workers) {
+    let endpoint = Arc::new(endpoint);
+    let mut handshakes = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if handshakes.len() < HANDSHAKES_MAX => match accepted {
+                Ok((stream, peer)) => {
+                    let (endpoint, workers) = (Arc::clone(&endpoint), workers.clone());
+                    handshakes.spawn(async move {
+                        let served = tokio::time::timeout(REQUEST_TIMEOUT, serve(stream, peer, &endpoint, &workers)).await;
+                        if let Ok(Err(error)) = served {
+                            tracing::debug!(%peer, %error, "a connection ended before its upgrade");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: some will be given back.
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = handshakes.join_next() => {}
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, peer: SocketAddr, endpoint: &Endpoint, workers: &Workers) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let answer = loop {
+        match answer(&bytes, peer, endpoint) {
+            Some(answer) => break answer,
+            None if stream.read_buf(&mut bytes).await? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            None => {}
+        }
+    };
+    match answer {
+        Ok(Accepted { accept, info, head_len }) => {
+            let head = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await?;
+            let leftover = Bytes::copy_from_slice(&bytes[head_len..]);
+            drop(bytes);
+            workers.adopt(stream.into_std()?, Arc::new(info), leftover).map_err(io::Error::other)
+        }
+        Err(Rejected { status, body }) => {
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await
+        }
+    }
+}
+
+struct Accepted {
+    accept: String,
+    info: SocketInfo,
+    /// Where the request ends and the client's first frames begin.
+    head_len: usize,
+}
+
+/// The answer to a request; `None` while it is incomplete.
+fn answer(bytes: &[u8], peer: SocketAddr, endpoint: &Endpoint) -> Option<Result<Accepted, Rejected>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let head_len = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return None,
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Some(Err(Rejected::new("431 Request Header Fields Too Large", "the request's head is too long")));
+        }
+        Err(error) => return Some(Err(Rejected::new("400 Bad Request", error.to_string()))),
+    };
+    Some(decide(&request, peer, endpoint).map(|(upgrade, info)| Accepted { accept: upgrade, info, head_len }))
+}
+
+fn decide(
+    request: &httparse::Request<'_, '_>,
+    peer: SocketAddr,
+    endpoint: &Endpoint,
+) -> Result<(String, SocketInfo), Rejected> {
+    let target = request.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    if path.strip_suffix('/').unwrap_or(path) != endpoint.path {
+        return Err(Rejected::new("404 Not Found", format!("sockets connect to {}", endpoint.path)));
+    }
+    let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|header| (header.name, header.value)).collect();
+    let upgrade = UpgradeRequest { method: request.method.unwrap_or_default(), query, headers: &headers };
+    let Upgrade { accept, format, params } = handshake::check(&upgrade, &endpoint.origins).map_err(|refusal| {
+        let status = if refusal.status() == 403 { "403 Forbidden" } else { "400 Bad Request" };
+        Rejected::new(status, refusal.to_string())
+    })?;
+    let info = SocketInfo { params, ..SocketInfo::new(peer, format, Arc::clone(&endpoint.limits)) };
+    let info = (endpoint.connect)(info).ok_or_else(|| Rejected::new("403 Forbidden", "the connection is refused"))?;
+    Ok((accept, info))
+}

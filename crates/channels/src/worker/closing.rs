@@ -1,0 +1,123 @@
+//! The ends of sockets.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{
+    run::Worker,
+    sockets::{Running, State},
+    timers::Why,
+    topics::Subscriber,
+};
+use crate::{
+    channel::{Left, guarded},
+    close::CloseReason,
+    metrics as names,
+    socket::SocketInfo,
+    websocket::close_frame,
+};
+
+impl Worker {
+    /// Closes the sockets that this turn has given up.
+    pub(super) fn close_doomed(&mut self) {
+        while let Some((key, reason)) = self.sockets.doomed.pop() {
+            self.close(key, reason);
+        }
+    }
+
+    fn close(&mut self, key: usize, reason: CloseReason) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        if matches!(socket.state, State::Closing | State::Lingering) {
+            return self.remove(key);
+        }
+        if reason == CloseReason::SlowConsumer || reason == CloseReason::InternalError {
+            // The one would not take it, the other cannot trust it.
+            socket.outbox.clear();
+        }
+        names::disconnected(reason);
+        self.end_channels(key, reason);
+        match reason.code() {
+            // Its own close is answered with the code alone, as clients expect.
+            Some(code) if reason == CloseReason::ClientClose => {
+                self.sockets.begin_close(key, close_frame(code, ""), self.now);
+            }
+            Some(code) => self.sockets.begin_close(key, close_frame(code, reason.as_str()), self.now),
+            None => self.remove(key),
+        }
+    }
+
+    fn end_channels(&mut self, key: usize, reason: CloseReason) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        for slot in 0..u32::try_from(socket.channels.len()).unwrap_or(u32::MAX) {
+            self.end_channel(key, slot, Some(Left::Socket(reason)));
+        }
+        if let Some(socket) = self.sockets.get_mut(key) {
+            socket.channels = Vec::new();
+            socket.session = crate::session::Session::default();
+        }
+    }
+
+    /// Ends a channel, or a join that has not been decided. `left` is `None` after a panic: its code is not called again then.
+    pub(super) fn end_channel(&mut self, key: usize, slot: u32, left: Option<Left>) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let Some(Running { handle, channel, place, held }) =
+            socket.channels.get_mut(slot as usize).and_then(Option::take)
+        else {
+            return;
+        };
+        socket.outbox.close(slot);
+        handle.end();
+        drop(held);
+        if let Some(Subscriber { socket, slot }) = self.topics.unsubscribe(handle.topic(), place)
+            && let Some(moved) = self.sockets.get_mut(socket).and_then(|socket| socket.running(slot))
+        {
+            moved.place = place;
+        }
+        let Some(mut channel) = channel else { return };
+        self.shared.joins.fetch_sub(1, Ordering::Relaxed);
+        self.meters.joins.decrement(1.0);
+        let ended = guarded(|| {
+            if let Some(left) = left {
+                channel.left(left);
+            }
+        });
+        if let Err(panic) = ended.and_then(|()| guarded(|| drop(channel))) {
+            self.channel_crashed(key, handle.topic(), &panic);
+        }
+    }
+
+    fn remove(&mut self, key: usize) {
+        let Some(mut socket) = self.sockets.slab.try_remove(key) else { return };
+        // If it fails, the descriptor is closed all the same.
+        let _ = self.poll.registry().deregister(&mut socket.stream);
+        self.meters.connections.decrement(1.0);
+        self.forget_connection();
+    }
+
+    pub(super) fn open_sockets(&self) -> Vec<(usize, Arc<SocketInfo>)> {
+        let open = self.sockets.slab.iter().filter(|(_, socket)| socket.is_open());
+        open.map(|(key, socket)| (key, Arc::clone(&socket.info))).collect()
+    }
+
+    /// Closes every socket at a time of its own within `spread`: their clients come back elsewhere one after the other.
+    pub(super) fn drain(&mut self, spread: Duration) {
+        let sockets = self.open_sockets();
+        let Ok(count) = u32::try_from(sockets.len()) else { return };
+        for (index, (key, _)) in (0..).zip(sockets) {
+            let at = spread.mul_f64((f64::from(index) + fastrand::f64()) / f64::from(count.max(1)));
+            self.sockets.set_timer(key, self.now + at, Why::Drain);
+        }
+    }
+
+    /// Ends all channels and drops all sockets.
+    pub(super) fn exit(mut self) {
+        let keys: Vec<usize> = self.sockets.slab.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.end_channels(key, CloseReason::Shutdown);
+            self.remove(key);
+        }
+        self.shared.pubsub().detach(self.shared.sink);
+    }
+}

@@ -1,0 +1,346 @@
+//! The sockets of a worker: what is written to them, and when.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use slab::Slab;
+use tickwire_pubsub::Broadcast;
+
+use super::{
+    timers::{Timer, Timers, Why},
+    topics::Subscriber,
+};
+use crate::{
+    channel::Channel,
+    close::CloseReason,
+    handle::{ChannelCommand, ChannelHandle},
+    outbox::{Offer, Outbox, Tally},
+    session::Session,
+    socket::SocketInfo,
+    websocket::Decoder,
+};
+
+/// How long a client has to take the close frame and close its side.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// One connection with all that belongs to it.
+pub(super) struct Socket {
+    /// Unique in this worker.
+    pub(super) id: u64,
+    pub(super) stream: TcpStream,
+    pub(super) info: Arc<SocketInfo>,
+    pub(super) decoder: Decoder,
+    pub(super) session: Session,
+    pub(super) outbox: Outbox,
+    /// By slot of the session.
+    pub(super) channels: Vec<Option<Running>>,
+    pub(super) state: State,
+    /// When the client last sent something.
+    pub(super) heard_at: Instant,
+    /// When the client will have used up what it may send, if it goes on at its full rate.
+    pub(super) quota_at: Instant,
+    /// Since when the kernel has taken none of what waits.
+    blocked_since: Option<Instant>,
+    write_timer: bool,
+    dirty: bool,
+    ready: bool,
+    /// The peer has closed its side: what is left to be read ends with it.
+    pub(super) read_closed: bool,
+    /// It is not read from until it has taken what it asked for before.
+    paused: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// To be closed before this turn ends.
+    Doomed,
+    /// The close frame is on its way.
+    Closing,
+    /// Our side is closed, the client's not yet.
+    Lingering,
+}
+
+/// A joined topic, or one whose join has not been decided.
+pub(super) struct Running {
+    pub(super) handle: ChannelHandle,
+    /// `None` while the join has not been decided.
+    pub(super) channel: Option<Box<dyn Channel>>,
+    /// What it was sent from elsewhere before that.
+    pub(super) held: Vec<ChannelCommand>,
+    /// Its place among the subscribers of its topic.
+    pub(super) place: usize,
+}
+
+impl Socket {
+    pub(super) fn new(id: u64, stream: TcpStream, info: Arc<SocketInfo>, now: Instant) -> Self {
+        let outbox = Outbox::new(info.format);
+        Self {
+            id,
+            stream,
+            info,
+            decoder: Decoder::default(),
+            session: Session::default(),
+            outbox,
+            channels: Vec::new(),
+            state: State::Open,
+            heard_at: now,
+            quota_at: now,
+            blocked_since: None,
+            write_timer: false,
+            dirty: false,
+            ready: false,
+            read_closed: false,
+            paused: false,
+        }
+    }
+
+    pub(super) fn running(&mut self, slot: u32) -> Option<&mut Running> {
+        self.channels.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+}
+
+pub(super) struct Sockets {
+    pub(super) slab: Slab<Box<Socket>>,
+    pub(super) timers: Timers,
+    pub(super) tally: Tally,
+    /// To be closed.
+    pub(super) doomed: Vec<(usize, CloseReason)>,
+    /// With something to write.
+    dirty: Vec<usize>,
+    /// With something to read.
+    ready: Vec<usize>,
+    outbox_bytes_max: usize,
+    write_timeout: Duration,
+}
+
+impl Sockets {
+    pub(super) fn new(outbox_bytes_max: usize, write_timeout: Duration) -> Self {
+        Self {
+            slab: Slab::new(),
+            timers: Timers::default(),
+            tally: Tally::default(),
+            doomed: Vec::new(),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            outbox_bytes_max,
+            write_timeout,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, key: usize) -> Option<&mut Socket> {
+        self.slab.get_mut(key).map(|socket| &mut **socket)
+    }
+
+    /// Offers a message to a join.
+    pub(super) fn offer(
+        &mut self,
+        to: Subscriber,
+        message: &Arc<Broadcast>,
+        number: u64,
+        since: Instant,
+        now: Instant,
+    ) {
+        let Some(socket) = self.slab.get_mut(to.socket) else { return };
+        let outcome = socket.outbox.offer(to.slot, message, number, since, now);
+        self.offered(to, outcome);
+    }
+
+    /// Sees to what came of an offer.
+    pub(super) fn offered(&mut self, to: Subscriber, outcome: Offer) {
+        match outcome {
+            Offer::Taken => self.queued(to.socket),
+            Offer::Due(at) => self.set_timer(to.socket, at, Why::Rate(to.slot)),
+            Offer::Overflow => self.doom(to.socket, CloseReason::SlowConsumer),
+        }
+    }
+
+    /// Queues a frame.
+    pub(super) fn push(&mut self, key: usize, frame: Bytes) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        socket.outbox.push(frame);
+        self.queued(key);
+    }
+
+    /// Takes note that something was queued: it is written at the end of the turn, or when the socket takes bytes again.
+    pub(super) fn queued(&mut self, key: usize) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        if socket.outbox.bytes() > self.outbox_bytes_max {
+            return self.relieve(key);
+        }
+        if !socket.dirty && !socket.outbox.is_empty() && !socket.outbox.is_blocked() {
+            socket.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Makes room in an outbox that is over its bound, or gives the socket up.
+    fn relieve(&mut self, key: usize) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        if socket.state != State::Open {
+            return;
+        }
+        if !socket.outbox.is_blocked() {
+            self.write(key);
+        }
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        if socket.outbox.bytes() > self.outbox_bytes_max {
+            socket.outbox.compact();
+        }
+        if socket.outbox.bytes() > self.outbox_bytes_max {
+            self.doom(key, CloseReason::SlowConsumer);
+        }
+    }
+
+    /// Has a socket closed before the turn ends, unless it is already.
+    pub(super) fn doom(&mut self, key: usize, reason: CloseReason) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        match socket.state {
+            State::Open => socket.state = State::Doomed,
+            State::Doomed => return,
+            // Its close frame will not arrive any more.
+            State::Closing | State::Lingering if reason.code().is_none() => {}
+            State::Closing | State::Lingering => return,
+        }
+        self.doomed.push((key, reason));
+    }
+
+    /// Takes note of what the poll says about a socket.
+    pub(super) fn event(&mut self, event: &mio::event::Event) {
+        let key = event.token().0;
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        socket.read_closed |= event.is_read_closed() || event.is_error();
+        if event.is_writable() && socket.outbox.is_blocked() && !socket.dirty {
+            socket.dirty = true;
+            self.dirty.push(key);
+        }
+        if event.is_readable() || socket.read_closed {
+            self.mark_ready(key);
+        }
+    }
+
+    /// Has a socket read from, this turn or the next.
+    pub(super) fn mark_ready(&mut self, key: usize) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        if !socket.ready {
+            socket.ready = true;
+            self.ready.push(key);
+        }
+    }
+
+    /// The sockets to be read from; to be given back empty.
+    pub(super) fn take_ready(&mut self) -> Vec<usize> {
+        let ready = std::mem::take(&mut self.ready);
+        for key in &ready {
+            if let Some(socket) = self.slab.get_mut(*key) {
+                socket.ready = false;
+            }
+        }
+        ready
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether a socket may be read from now. One that does not take its replies is not: it could ask for any number of them.
+    pub(super) fn may_read(&mut self, key: usize) -> bool {
+        let Some(socket) = self.slab.get_mut(key) else { return false };
+        socket.paused =
+            socket.is_open() && socket.outbox.is_blocked() && socket.outbox.bytes() > self.outbox_bytes_max / 2;
+        !socket.paused && socket.state != State::Doomed
+    }
+
+    /// Writes all that is owed, each socket once.
+    pub(super) fn write_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            self.write(key);
+        }
+        // Closing may have queued more meanwhile.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    fn write(&mut self, key: usize) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        socket.dirty = false;
+        let Ok(progress) = socket.outbox.write(&mut socket.stream, &mut self.tally) else {
+            return self.doom(key, CloseReason::ConnectionLost);
+        };
+        if socket.outbox.is_blocked() {
+            return self.blocked(key, progress);
+        }
+        socket.blocked_since = None;
+        let paused = std::mem::take(&mut socket.paused);
+        if socket.state == State::Closing {
+            socket.state = State::Lingering;
+            // If it fails the connection is gone, which reading will tell.
+            let _ = socket.stream.shutdown(std::net::Shutdown::Write);
+        }
+        if paused {
+            self.mark_ready(key);
+        }
+    }
+
+    /// Takes note that the kernel refuses bytes: each time that it took some, the client has its full time again.
+    fn blocked(&mut self, key: usize, progress: bool) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        if progress || socket.blocked_since.is_none() {
+            let now = Instant::now();
+            socket.blocked_since = Some(now);
+            if !socket.write_timer {
+                socket.write_timer = true;
+                self.set_timer(key, now + self.write_timeout, Why::Write);
+            }
+        }
+    }
+
+    /// Looks whether a socket has taken nothing for too long.
+    pub(super) fn check_write(&mut self, key: usize, now: Instant) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        socket.write_timer = false;
+        let Some(since) = socket.blocked_since else { return };
+        if since + self.write_timeout <= now {
+            return self.doom(key, CloseReason::WriteTimeout);
+        }
+        socket.write_timer = true;
+        self.set_timer(key, since + self.write_timeout, Why::Write);
+    }
+
+    /// Begins to close a socket: nothing but the close frame follows what is queued.
+    pub(super) fn begin_close(&mut self, key: usize, frame: Bytes, now: Instant) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        socket.state = State::Closing;
+        socket.outbox.push(frame);
+        if !socket.dirty {
+            socket.dirty = true;
+            self.dirty.push(key);
+        }
+        self.set_timer(key, now + LINGER, Why::Linger);
+    }
+
+    pub(super) fn set_timer(&mut self, key: usize, at: Instant, why: Why) {
+        if let Some(socket) = self.slab.get(key) {
+            self.timers.push(Timer { at, socket: key, id: socket.id, why });
+        }
+    }
+
+    /// Puts the lists right after a panic has left some of their sockets out.
+    pub(super) fn recover(&mut self) {
+        (self.dirty, self.ready) = (Vec::new(), Vec::new());
+        for (key, socket) in &mut self.slab {
+            (socket.dirty, socket.ready) = (true, true);
+            self.dirty.push(key);
+            self.ready.push(key);
+        }
+    }
+}
