@@ -65,6 +65,11 @@ impl DevKey {
         Self::find_in(&directory(), url)
     }
 
+    /// Where the key of the server on a port is, or would be.
+    pub fn path(port: u16) -> PathBuf {
+        path_of(&directory(), port)
+    }
+
     /// Lets a server accept it: the API key in any case, the token secret unless one is configured.
     pub fn allow(&self, auth: &mut AuthConfig) {
         let scopes = vec![Scope::Publish, Scope::Admin];

@@ -12,7 +12,7 @@ use super::problem::{Origin, Problem};
 const SECRET_FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// Names with our prefix that the command line and the test suite read themselves.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
     "TICKWIRE_CONFIG",
     "TICKWIRE_URL",
     "TICKWIRE_GRPC_URL",
@@ -21,6 +21,7 @@ const RESERVED: [&str; 8] = [
     "TICKWIRE_DATA",
     "TICKWIRE_REQUIRE_DATA",
     "TICKWIRE_BIN",
+    "TICKWIRE_REGENERATE",
 ];
 
 /// A value and where it stands.
