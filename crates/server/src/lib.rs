@@ -1,1 +1,26 @@
-//! server
+//! The composition root: configuration, HTTP, gRPC, topics, telemetry, lifecycle.
+//!
+//! Start from [`App`]: [`App::build`] makes every part from a [`config::Config`] and binds its ports, [`App::run`] serves until it is
+//! drained. What a topic does on join is in `topics`, what an endpoint answers in `http`, `grpc` and `admin`.
+//!
+//! This crate deliberately holds no protocol and no market logic: it wires crates that never see each other.
+
+mod access;
+mod admin;
+mod app;
+pub mod auth;
+pub mod config;
+mod follow;
+mod grpc;
+mod http;
+mod idempotency;
+mod lifecycle;
+mod listener;
+mod metrics;
+mod settings;
+pub mod telemetry;
+mod topics;
+
+pub use app::{Addresses, App, BuildError};
+pub use lifecycle::Stop;
+pub use listener::BindError;

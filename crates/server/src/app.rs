@@ -1,0 +1,356 @@
+//! Everything that a node is made of, wired.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use ::metrics::gauge;
+use parking_lot::Mutex;
+use tickwire_channels::{Router, Workers};
+use tickwire_market::{
+    Clock, Market, MarketSeams, Moment,
+    bars::{Bars, BarsWorkers},
+    feed::{FeedState, FeedStatus, Feeds},
+};
+use tickwire_pubsub::{LoneNode, NodeId, PubSub};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    access::Gate,
+    admin,
+    auth::Auth,
+    config::{ChannelKind, ChannelRule, Config, DevKey},
+    grpc, http,
+    idempotency::Idempotency,
+    lifecycle::{Check, Health, Stop, Tasks},
+    listener::{self, BindError, Door, Port},
+    metrics, settings, telemetry,
+    topics::{
+        room::{RoomBounds, RoomKind, RoomRule, Rooms},
+        ticker::TickerKind,
+    },
+};
+
+/// A node could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A port cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system has no thread or poll left to give.
+    #[error("cannot start {what}: {cause}")]
+    Threads {
+        /// What the threads are for.
+        what: &'static str,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// The development key cannot be kept.
+    #[error("cannot keep a development key: {0}; configure an [[auth.key]] instead")]
+    DevKey(#[source] std::io::Error),
+    /// A pattern of the configuration is none.
+    #[error("channel: {0}")]
+    Pattern(#[from] tickwire_channels::BadPattern),
+}
+
+/// Where a node listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Sockets, HTTP API, page.
+    pub http: SocketAddr,
+    /// gRPC API.
+    pub grpc: SocketAddr,
+    /// Health, metrics, administration.
+    pub admin: SocketAddr,
+}
+
+/// What is behind a set of topics.
+#[derive(Debug)]
+pub(crate) struct ChannelSetting {
+    /// What the configuration says.
+    pub(crate) rule: ChannelRule,
+    /// Who may join and send.
+    pub(crate) gate: Gate,
+    /// The room's own rules, if it is one.
+    pub(crate) room: Option<Arc<RoomRule>>,
+}
+
+/// The parts of a node, as endpoints see them.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) config: Config,
+    pub(crate) auth: Arc<Auth>,
+    pub(crate) pubsub: PubSub,
+    pub(crate) market: Market,
+    pub(crate) bars: Bars,
+    pub(crate) workers: Workers,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) channels: Vec<ChannelSetting>,
+    pub(crate) idempotency: Idempotency,
+    pub(crate) health: Health,
+    pub(crate) stop: Stop,
+    pub(crate) door: Arc<Door>,
+    /// What accepts new connections and new work; ends first.
+    pub(crate) accepting: Tasks,
+    /// Feeds and what keeps the node's state in order; ends last.
+    pub(crate) inner: Tasks,
+    pub(crate) started: Instant,
+    feeds: OnceLock<Feeds>,
+    bars_workers: Mutex<Option<BarsWorkers>>,
+}
+
+impl Node {
+    /// What is behind a topic: the first entry that matches.
+    pub(crate) fn channel_of(&self, topic: &str) -> Option<&ChannelSetting> {
+        self.channels.iter().find(|setting| setting.rule.pattern.matches(topic))
+    }
+
+    /// Is cancelled when event streams and subscriptions are to end.
+    pub(crate) fn streams_cancelled(&self) -> CancellationToken {
+        self.accepting.cancelled().clone()
+    }
+
+    /// How the feeds are.
+    pub(crate) fn feeds(&self) -> Vec<FeedStatus> {
+        self.feeds.get().map(Feeds::status).unwrap_or_default()
+    }
+
+    /// Every check of readiness, in a stable order.
+    pub(crate) fn checks(&self) -> Vec<Check> {
+        let mut checks = self.health.checks();
+        checks.push(Check::new(
+            "workers",
+            (!self.workers.is_healthy()).then(|| "a socket worker has ended or crashes again and again".to_owned()),
+        ));
+        for feed in self.feeds() {
+            let gave_up = || feed.last_error.clone().unwrap_or_else(|| "given up".to_owned());
+            checks.push(Check::new(format!("feed {}", feed.name), (feed.state == FeedState::Failed).then(gave_up)));
+        }
+        checks
+    }
+}
+
+/// A node: built and bound, not yet serving.
+#[derive(Debug)]
+pub struct App {
+    node: Arc<Node>,
+    addresses: Addresses,
+    ports: Vec<Port>,
+    root: Tasks,
+}
+
+impl App {
+    /// Builds every part and binds every port. Connections wait in the system's queue until [`run`](Self::run). Must be called within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// If a port cannot be bound, or keys cannot be used.
+    pub fn build(mut config: Config) -> Result<Self, BuildError> {
+        let started = Instant::now();
+        telemetry::recorder();
+        let http = listener::bind("listen.http", config.listen.http)?;
+        let grpc = listener::bind("listen.grpc", config.listen.grpc)?;
+        let admin = listener::bind("listen.admin", config.listen.admin)?;
+        let addresses = Addresses {
+            http: listener::address_of("listen.http", config.listen.http, &http)?,
+            grpc: listener::address_of("listen.grpc", config.listen.grpc, &grpc)?,
+            admin: listener::address_of("listen.admin", config.listen.admin, &admin)?,
+        };
+        allow_development(&mut config, &addresses)?;
+        let root = Tasks::new();
+        let node = Arc::new(build_node(config, &root, started)?);
+        let header_timeout = node.config.limits.header_timeout;
+        let port = |name, listener, router, door, http2_only| Port {
+            name,
+            listener,
+            router,
+            door,
+            header_timeout,
+            http2_only,
+        };
+        let ports = vec![
+            port("http", http, http::router(&node), Some(Arc::clone(&node.door)), false),
+            port("grpc", grpc, grpc::router(&node), Some(Arc::clone(&node.door)), true),
+            port("admin", admin, admin::router(&node), None, false),
+        ];
+        Ok(Self { node, addresses, ports, root })
+    }
+
+    /// Where it listens: the ports that the system chose where the configuration says 0.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Asks the node to end, from wherever it is cloned to.
+    #[must_use]
+    pub fn stop_handle(&self) -> Stop {
+        self.node.stop.clone()
+    }
+
+    /// Serves until it is asked to end, then drains: unready, a pause, sockets closed in a spread, everything else ended, all of it
+    /// within the deadline.
+    pub async fn run(self) {
+        let Self { node, addresses, ports, root } = self;
+        let admin_tasks = root.branch();
+        for port in ports {
+            let tasks = if port.name == "admin" { admin_tasks.clone() } else { node.accepting.clone() };
+            tasks.spawn("accept loop", listener::serve(port, tasks.clone()));
+        }
+        start_housekeeping(&node);
+        let feeds = Feeds::start(
+            node.config.feeds.clone(),
+            &Arc::new(settings::MarketSink(node.market.clone())),
+            node.inner.tracker(),
+            node.inner.cancelled(),
+        );
+        let _ = node.feeds.set(feeds);
+        node.health.set_started();
+        let took = node.started.elapsed();
+        tracing::info!(node = %node.id, http = %addresses.http, grpc = %addresses.grpc, admin = %addresses.admin, ?took, "ready");
+        node.stop.drained().await;
+        drain(&node, &admin_tasks, &root).await;
+    }
+}
+
+/// On loopback with no key configured, whoever can read this user's files may publish and administer.
+fn allow_development(config: &mut Config, addresses: &Addresses) -> Result<(), BuildError> {
+    let ports = [addresses.http.port(), addresses.grpc.port(), addresses.admin.port()];
+    if !DevKey::is_wanted(config) {
+        // Those of a server that had these ports before would be offered to this one, and refused.
+        return DevKey::forget(&ports).map_err(BuildError::DevKey);
+    }
+    let key = DevKey::create(&ports).map_err(BuildError::DevKey)?;
+    key.allow(&mut config.auth);
+    let file = DevKey::path(ports[0]);
+    tracing::info!(file = %file.display(), "no API key is configured: a development key is in this file, where the command line finds it");
+    Ok(())
+}
+
+fn build_node(config: Config, root: &Tasks, started: Instant) -> Result<Node, BuildError> {
+    let id = NodeId::new(&config.node.id, Moment::now().unix_us.unsigned_abs());
+    let lone = Arc::new(LoneNode::new(id.clone()));
+    gauge!(metrics::MEMBERS, "state" => "alive").set(1.0);
+    let pubsub = PubSub::new(lone.clone());
+    let auth = Arc::new(Auth::new(&config.auth));
+    let (bars, bars_workers) =
+        Bars::start(&settings::bars(&config)).map_err(|cause| BuildError::Threads { what: "the bars", cause })?;
+    let seams = MarketSeams {
+        members: lone.clone(),
+        peers: lone,
+        pubsub: pubsub.clone(),
+        clock: Clock::system(),
+        tap: Some(Arc::new(bars.clone())),
+    };
+    let market = Market::new(config.market.clone(), seams);
+    let rooms = Arc::new(Rooms::new(pubsub.clone(), &id, RoomBounds::default()));
+    let channels: Vec<_> = config.channels.iter().map(setting).collect();
+    let router = router(&channels, &market, &rooms)?;
+    let inner = root.branch();
+    let workers = Workers::start(
+        settings::workers(&config),
+        router,
+        &pubsub,
+        &tokio::runtime::Handle::current(),
+        inner.tracker(),
+    )
+    .map_err(|cause| BuildError::Threads { what: "the socket workers", cause })?;
+    let door =
+        Arc::new(Door::new(config.limits.connections_for(settings::open_files()), config.limits.accepts_per_second));
+    Ok(Node {
+        id,
+        auth,
+        pubsub,
+        market,
+        bars,
+        bars_workers: Mutex::new(Some(bars_workers)),
+        workers,
+        rooms,
+        channels,
+        idempotency: Idempotency::default(),
+        health: Health::default(),
+        stop: Stop::default(),
+        door,
+        accepting: root.branch(),
+        inner,
+        started,
+        feeds: OnceLock::new(),
+        config,
+    })
+}
+
+fn setting(rule: &ChannelRule) -> ChannelSetting {
+    let room = match &rule.kind {
+        ChannelKind::Ticker => None,
+        ChannelKind::Room { broadcast, echo, history } => {
+            Some(Arc::new(RoomRule { broadcast: broadcast.clone(), echo: echo.clone(), history: *history }))
+        }
+    };
+    ChannelSetting { gate: Gate::new(rule), rule: rule.clone(), room }
+}
+
+fn router(channels: &[ChannelSetting], market: &Market, rooms: &Arc<Rooms>) -> Result<Router, BuildError> {
+    channels.iter().try_fold(Router::new(), |router, setting| {
+        let pattern = setting.rule.pattern.to_string().parse()?;
+        let gate = setting.gate;
+        Ok(match &setting.room {
+            None => router.route(pattern, Arc::new(TickerKind { market: market.clone(), gate })),
+            Some(rule) => {
+                let kind = RoomKind { rooms: Arc::clone(rooms), rule: Arc::clone(rule), gate };
+                router.route(pattern, Arc::new(kind))
+            }
+        })
+    })
+}
+
+fn start_housekeeping(node: &Arc<Node>) {
+    const UPKEEP: Duration = Duration::from_secs(5);
+    node.inner.spawn("market sweep", node.market.clone().run(node.inner.cancelled().clone()));
+    let keeper = Arc::clone(node);
+    node.inner.spawn("housekeeping", async move {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while keeper.inner.cancelled().run_until_cancelled(ticks.tick()).await.is_some() {
+            // Histograms keep each observation until they are drained.
+            telemetry::recorder().run_upkeep();
+            keeper.rooms.sweep(Instant::now());
+            keeper.idempotency.sweep(Instant::now());
+        }
+    });
+}
+
+async fn drain(node: &Arc<Node>, admin: &Tasks, root: &Tasks) {
+    let deadline = node.config.drain.deadline;
+    let sockets = node.workers.connections();
+    tracing::info!(sockets, delay = ?node.config.drain.delay, spread = ?node.config.drain.spread, "draining");
+    node.health.set_draining();
+    tokio::select! {
+        () = drain_in_order(node) => {}
+        () = tokio::time::sleep(deadline) => tracing::warn!(?deadline, "the drain has reached its deadline"),
+        () = node.stop.at_once() => tracing::warn!("the drain is cut short"),
+    }
+    // Threads wait for nobody, and what is left of the tasks holds nothing that is worth waiting for.
+    let (workers, bars) = (node.workers.clone(), node.bars_workers.lock().take());
+    let joined = tokio::task::spawn_blocking(move || {
+        workers.shutdown();
+        drop(bars);
+    });
+    let _ = tokio::time::timeout(Duration::from_secs(5), joined).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+        admin.end().await;
+        root.end().await;
+    })
+    .await;
+    tracing::info!("ended");
+}
+
+async fn drain_in_order(node: &Arc<Node>) {
+    tokio::time::sleep(node.config.drain.delay).await;
+    let (workers, spread) = (node.workers.clone(), node.config.drain.spread);
+    // Both at once: a stream has nothing to wait for while sockets are being closed.
+    tokio::join!(workers.drain(spread), node.accepting.end());
+    node.inner.end().await;
+}

@@ -1,0 +1,62 @@
+//! Reading a request's body, within bounds of size and time.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::problem::Problem;
+
+/// A client that takes longer to send what a request may have is not sending.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads all of a body.
+pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(limit)),
+        Ok(Err(error)) => Err(Problem::bad_request("body_incomplete", format!("The body ended too early: {error}."))),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_timeout",
+            "The body took too long",
+            format!("The body was not there after {} seconds.", BODY_TIMEOUT.as_secs()),
+        )),
+    }
+}
+
+/// The media type of a body, in lower case, without parameters; empty if none is named.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// A body of a type that is not read here.
+pub(super) fn unsupported(seen: &str, accepted: &'static str) -> Problem {
+    let seen = if seen.is_empty() { "none".to_owned() } else { format!("{seen:?}") };
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "The body's type is not read here",
+        format!("Content-Type is {seen}, expected {accepted}."),
+    )
+    .header(HeaderName::from_static("accept-post"), axum::http::HeaderValue::from_static(accepted))
+}
+
+/// Reads a JSON object of ours.
+pub(super) async fn read_json<T: serde::de::DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<T, Problem> {
+    let seen = media_type(headers);
+    if seen != "application/json" {
+        return Err(unsupported(&seen, "application/json"));
+    }
+    let body = read(body, limit).await?;
+    serde_json::from_slice(&body).map_err(|error| Problem::bad_request("invalid_json", format!("The body: {error}.")))
+}

@@ -1,0 +1,156 @@
+//! The public port: sockets, the HTTP API and the page.
+
+mod bars;
+mod body;
+mod broadcast;
+mod control;
+mod page;
+pub(crate) mod problem;
+mod quotes;
+mod stream;
+mod ws;
+
+use std::{sync::Arc, time::Instant};
+
+use ::metrics::{counter, histogram};
+use axum::{
+    Router,
+    extract::{FromRequestParts, Request},
+    http::{HeaderMap, Method, Uri, header, request::Parts},
+    middleware::{Next, from_fn},
+    response::Response,
+    routing::{any, get, post},
+};
+use tickwire_channels::handshake;
+
+use self::problem::Problem;
+use crate::{
+    app::Node,
+    auth::{AuthError, Principal, unix_now},
+    listener::Connection,
+    metrics, settings,
+};
+
+/// Everything that the public port answers.
+pub(crate) fn router(node: &Arc<Node>) -> Router {
+    let mut router = Router::new()
+        .route("/", get(page::index))
+        .route("/assets/{*name}", get(page::asset))
+        .route("/v1/quotes", get(quotes::list).post(quotes::publish))
+        .route("/v1/quotes/{*symbol}", get(quotes::one))
+        .route("/v1/bars/{*symbol}", get(bars::read))
+        .route("/v1/stream", get(stream::follow))
+        .route("/v1/topics/{*rest}", post(broadcast::publish))
+        .route("/v1/disconnect", post(control::disconnect))
+        .route("/v1/cache/{*rest}", post(control::refresh));
+    for mount in node.config.sockets.iter().filter(|mount| mount.websocket) {
+        let path = format!("{}/websocket", mount.path.trim_end_matches('/'));
+        let mount = Arc::new(ws::Mount::new(settings::mount_limits(&node.config, mount), mount.origins.clone()));
+        let answer = move |state, request| ws::upgrade(state, Arc::clone(&mount), request);
+        router = router.route(&format!("{path}/"), any(answer.clone())).route(&path, any(answer));
+    }
+    router
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .layer(from_fn(observe))
+        .with_state(Arc::clone(node))
+}
+
+/// Counts requests and times them.
+async fn observe(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = method_label(request.method());
+    let response = next.run(request).await;
+    let status = response.status().as_str().to_owned();
+    histogram!(metrics::HTTP_DURATION, "status" => status.clone(), "method" => method).record(began.elapsed());
+    counter!(metrics::HTTP_REQUESTS, "status" => status, "method" => method).increment(1);
+    response
+}
+
+/// A method as a label: clients may invent methods, labels come from a closed set.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Who makes a request.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// By what it shows.
+    pub(crate) principal: Principal,
+}
+
+impl FromRequestParts<Arc<Node>> for Client {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
+        Ok(Self { principal: node.auth.request(&parts.headers, unix_now())? })
+    }
+}
+
+/// A client that wants to change something. A browser sends credentials that it has for us along with the requests of any page: only pages
+/// of the host that the request names may change anything.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// By what it shows.
+    pub(crate) principal: Principal,
+}
+
+impl FromRequestParts<Arc<Node>> for Writer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
+        let origin = parts.headers.get(header::ORIGIN).map(|origin| origin.as_bytes());
+        let host = host(&parts.headers, &parts.uri);
+        handshake::Origins::SameHost.check(origin, host.as_deref()).map_err(|mismatch| {
+            Problem::forbidden(
+                "origin_not_allowed",
+                format!("A page of another host may not change anything here: {mismatch}"),
+            )
+        })?;
+        let Client { principal } = Client::from_request_parts(parts, node).await?;
+        Ok(Self { principal })
+    }
+}
+
+/// The host that a request names: HTTP/2 has it in the target.
+fn host(headers: &HeaderMap, uri: &Uri) -> Option<Vec<u8>> {
+    let header = headers.get(header::HOST).map(|host| host.as_bytes().to_vec());
+    header.or_else(|| uri.authority().map(|authority| authority.as_str().as_bytes().to_vec()))
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let (code, detail) = (error.code(), error.to_string());
+        if error.status() == 403 { Self::forbidden(code, detail) } else { Self::unauthenticated(code, detail) }
+    }
+}
+
+/// Whether somebody may read the values of a symbol: who may join its topic may.
+fn may_read(node: &Node, principal: &Principal, symbol: &tickwire_market::Symbol) -> Result<(), Problem> {
+    let topic = symbol.ticker_topic();
+    match node.channel_of(&topic) {
+        Some(setting) => principal.may_join(&topic, setting.rule.join)?,
+        None => principal.may_read()?,
+    }
+    Ok(())
+}
+
+/// A symbol in a path.
+fn symbol(text: &str) -> Result<tickwire_market::Symbol, Problem> {
+    tickwire_market::Symbol::new(text)
+        .map_err(|error| Problem::bad_request("invalid_symbol", format!("{text:?}: {error}.")))
+}
+
+/// The connection of a request.
+fn connection(request: &Request) -> Option<Connection> {
+    request.extensions().get::<Connection>().cloned()
+}

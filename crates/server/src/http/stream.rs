@@ -1,0 +1,249 @@
+//! `GET /v1/stream`: the updates of topics as server-sent events.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Deserialize;
+use tickwire_channels::json;
+use tickwire_market::{JoinSnapshot, Since};
+use tickwire_pubsub::{Broadcast, Class, Delivery, FRAME_SLOTS, Payload, Role, Topic};
+
+use super::{Client, problem::Problem};
+use crate::{
+    app::Node,
+    follow::{self, Ended, FollowError, Follower, Subject},
+    topics::ticker::read_max_rate,
+};
+
+/// The place of an event stream's frames in a [`Broadcast`], behind those of the wire formats.
+const FRAME_SLOT: usize = FRAME_SLOTS - 1;
+
+/// A comment is sent after so much silence: proxies close what is silent for a minute, and we learn that a reader is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Params {
+    #[serde(default)]
+    topics: String,
+    max_rate: Option<String>,
+}
+
+/// Answers with a stream that ends when the client goes, its token expires or the node is drained.
+pub(crate) async fn follow(
+    State(node): State<Arc<Node>>,
+    Query(params): Query<Params>,
+    client: Client,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let subjects = follow::subjects(&node, &client.principal, params.topics.split(',')).map_err(refusal)?;
+    let min_interval = match params.max_rate.as_deref() {
+        Some(text) => read_max_rate(text).map_err(|message| Problem::bad_request("invalid_params", message))?,
+        None => None,
+    };
+    let since = last_event(&headers, &subjects)?;
+    let mut follower = Follower::new(&node, &client.principal, "sse", min_interval);
+    let mut events = Vec::from(&b"retry: 1000\n\n"[..]);
+    for subject in &subjects {
+        if let Some(snapshot) = follower.follow(&node, subject, since.as_ref()).await {
+            write_snapshot(&mut events, &subject.topic, &snapshot);
+        }
+    }
+    let mut response = Response::new(Body::from_stream(stream::unfold(Reader::new(follower, events), Reader::next)));
+    *response.status_mut() = StatusCode::OK;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx collects an answer before it passes it on unless it is told not to.
+    fields.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn refusal(error: FollowError) -> Problem {
+    let (code, detail) = (error.code(), error.to_string());
+    match error {
+        FollowError::Unauthorized { .. } => Problem::forbidden(code, detail),
+        FollowError::UnknownSymbol { .. } | FollowError::Unmatched { .. } => Problem::not_found(code, detail),
+        FollowError::NoTopic | FollowError::TooMany { .. } => Problem::bad_request(code, detail),
+    }
+}
+
+/// Where a client that comes back goes on. An id names a place in the order of one symbol, so that a stream of several topics begins anew,
+/// with their snapshots.
+fn last_event(headers: &HeaderMap, subjects: &[Subject]) -> Result<Option<Since>, Problem> {
+    let (Some(id), [_]) = (headers.get("last-event-id"), subjects) else { return Ok(None) };
+    let since = id
+        .to_str()
+        .ok()
+        .and_then(|id| id.rsplit_once('/'))
+        .and_then(|(epoch, seq)| Since::new(epoch, seq.parse().ok()?).ok());
+    match since {
+        Some(since) => Ok(Some(since)),
+        None => Err(Problem::bad_request(
+            "invalid_params",
+            "Last-Event-ID: expected the id of an event of this stream, EPOCH/SEQ.",
+        )),
+    }
+}
+
+/// A stream on its way to a client.
+struct Reader {
+    follower: Follower,
+    ready: VecDeque<Bytes>,
+    ended: bool,
+}
+
+impl Reader {
+    fn new(follower: Follower, first: Vec<u8>) -> Self {
+        Self { follower, ready: VecDeque::from([first.into()]), ended: false }
+    }
+
+    /// The next bytes: polled only when the connection can take them, so that a slow reader's updates wait, and are merged, in its mailbox.
+    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        if let Some(bytes) = self.ready.pop_front() {
+            return Some((Ok(bytes), self));
+        }
+        if self.ended {
+            return None;
+        }
+        let bytes = match tokio::time::timeout(KEEP_ALIVE, self.follower.next()).await {
+            Err(_) => Bytes::from_static(b": keep-alive\n\n"),
+            Ok(Ok(deliveries)) => {
+                self.ready.extend(deliveries.iter().filter_map(event));
+                self.ready.pop_front().unwrap_or_default()
+            }
+            Ok(Err(ended)) => {
+                self.ended = true;
+                farewell(ended)
+            }
+        };
+        Some((Ok(bytes), self))
+    }
+}
+
+fn farewell(ended: Ended) -> Bytes {
+    format!("event: close\ndata: {{\"reason\":\"{}\"}}\n\n", ended.as_str()).into()
+}
+
+/// A message as an event; built once for all streams unless this one has merged updates.
+fn event(delivery: &Delivery) -> Option<Bytes> {
+    let message = &delivery.message;
+    if delivery.n > 1 {
+        return build(message, delivery.n);
+    }
+    message.frame(FRAME_SLOT, || build(message, 1)).cloned()
+}
+
+/// A message as an event. Payloads are compact JSON, which has no line break that would end the data.
+fn build(message: &Broadcast, n: u64) -> Option<Bytes> {
+    let Payload::Json(payload) = &message.payload else { return None };
+    let mut out = Vec::with_capacity(payload.len() + 96);
+    match (message.class, message.stamp) {
+        (Class::Latest(Role::Update), Some(stamp)) => {
+            out.extend_from_slice(format!("event: update\nid: {}/{}\ndata: ", stamp.epoch.tag(), stamp.seq).as_bytes());
+            match payload.strip_suffix(b"}") {
+                Some(body) if n > 1 => {
+                    out.extend_from_slice(body);
+                    out.extend_from_slice(format!(",\"n\":{n}}}").as_bytes());
+                }
+                _ => out.extend_from_slice(payload),
+            }
+        }
+        (Class::Latest(Role::Snapshot), Some(stamp)) => {
+            out.extend_from_slice(
+                format!("event: snapshot\nid: {}/{}\ndata: ", stamp.epoch.tag(), stamp.seq).as_bytes(),
+            );
+            write_with_topic(&mut out, &message.topic, payload);
+        }
+        (Class::Latest(_), _) => {
+            out.extend_from_slice(b"event: status\ndata: ");
+            write_with_topic(&mut out, &message.topic, payload);
+        }
+        // The name of a room's event is its sender's choice and could be that of one of ours.
+        (Class::Lossless, _) => {
+            out.extend_from_slice(b"event: broadcast\ndata: {\"topic\":");
+            json::write_string(&mut out, &message.topic);
+            out.extend_from_slice(b",\"event\":");
+            json::write_string(&mut out, &message.event);
+            out.extend_from_slice(b",\"payload\":");
+            out.extend_from_slice(payload);
+            out.push(b'}');
+        }
+    }
+    out.extend_from_slice(b"\n\n");
+    Some(out.into())
+}
+
+fn write_snapshot(out: &mut Vec<u8>, topic: &Topic, snapshot: &JoinSnapshot) {
+    out.extend_from_slice(format!("event: snapshot\nid: {}/{}\ndata: ", snapshot.epoch, snapshot.seq).as_bytes());
+    write_with_topic(out, topic, &snapshot.to_json());
+    out.extend_from_slice(b"\n\n");
+}
+
+/// An object with the topic as its first member: a stream may have several of them.
+fn write_with_topic(out: &mut Vec<u8>, topic: &Topic, object: &[u8]) {
+    out.extend_from_slice(b"{\"topic\":");
+    json::write_string(out, topic);
+    match object.strip_prefix(b"{") {
+        Some(b"}") | None => out.push(b'}'),
+        Some(members) => {
+            out.push(b',');
+            out.extend_from_slice(members);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tickwire_pubsub::{Epoch, Stamp};
+
+    use super::*;
+
+    fn text(message: &Broadcast, n: u64) -> String {
+        String::from_utf8(build(message, n).unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn updates_carry_their_place_and_what_they_stand_for() {
+        let stamp = Stamp { epoch: Epoch { clock: 1, incarnation: 2, node: 3 }, seq: 7 };
+        let payload = Payload::Json(Bytes::from_static(br#"{"symbol":"EURUSD","seq":7}"#));
+        let topic = Topic::new("ticker:EURUSD").unwrap();
+        let message = Broadcast::latest(topic, "update".into(), payload, Role::Update, stamp, Instant::now());
+        let tag = stamp.epoch.tag();
+        assert_eq!(
+            text(&message, 1),
+            format!("event: update\nid: {tag}/7\ndata: {{\"symbol\":\"EURUSD\",\"seq\":7}}\n\n")
+        );
+        assert_eq!(
+            text(&message, 3),
+            format!("event: update\nid: {tag}/7\ndata: {{\"symbol\":\"EURUSD\",\"seq\":7,\"n\":3}}\n\n")
+        );
+    }
+
+    #[test]
+    fn what_a_room_sends_cannot_forge_an_event() {
+        let payload = Payload::Json(Bytes::from_static(b"{}"));
+        let message =
+            Broadcast::lossless(Topic::new("room:a\nb").unwrap(), "x\nevent: update".into(), payload, Instant::now());
+        assert_eq!(
+            text(&message, 1),
+            "event: broadcast\ndata: {\"topic\":\"room:a\\nb\",\"event\":\"x\\nevent: update\",\"payload\":{}}\n\n"
+        );
+    }
+
+    #[test]
+    fn a_topic_becomes_the_first_member() {
+        let mut out = Vec::new();
+        write_with_topic(&mut out, &Topic::new("a").unwrap(), b"{\"b\":1}");
+        write_with_topic(&mut out, &Topic::new("a").unwrap(), b"{}");
+        assert_eq!(out, b"{\"topic\":\"a\",\"b\":1}{\"topic\":\"a\"}");
+    }
+}

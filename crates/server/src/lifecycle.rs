@@ -1,0 +1,284 @@
+//! The life of a node: which tasks run, whether it is well, and how it is asked to end.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use ::metrics::counter;
+
+use crate::metrics;
+
+/// A branch of the node's tasks: what is spawned here has a name, is waited for, and is told to end when the branch is cancelled.
+#[derive(Clone, Debug)]
+pub(crate) struct Tasks {
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+    table: Arc<Mutex<BTreeMap<&'static str, TaskCount>>>,
+}
+
+/// The tasks of one name.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub(crate) struct TaskCount {
+    /// Those that run now.
+    pub(crate) running: u64,
+    /// All that were ever started.
+    pub(crate) started: u64,
+    /// Those that panicked.
+    pub(crate) panicked: u64,
+}
+
+impl Tasks {
+    /// A root.
+    pub(crate) fn new() -> Self {
+        Self { tracker: TaskTracker::new(), cancel: CancellationToken::new(), table: Arc::default() }
+    }
+
+    /// A branch that can be cancelled, and waited for, by itself; it ends with this one.
+    pub(crate) fn branch(&self) -> Self {
+        Self { tracker: TaskTracker::new(), cancel: self.cancel.child_token(), table: Arc::clone(&self.table) }
+    }
+
+    /// Runs a task. Should it panic, that is logged and counted, and nothing else ends: what must be restarted is
+    /// [supervised](crate::supervise).
+    pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let entry = self.enter(name);
+        self.tracker.spawn(async move {
+            let _entry = entry;
+            task.await;
+        });
+    }
+
+    /// Is cancelled when the branch is to end.
+    pub(crate) fn cancelled(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// The tracker, for libraries that spawn tasks of their own.
+    pub(crate) fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+
+    /// Tells the branch to end and waits until all of it has. Bounded by the caller.
+    pub(crate) async fn end(&self) {
+        self.cancel.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Which tasks there are, by name.
+    pub(crate) fn table(&self) -> BTreeMap<&'static str, TaskCount> {
+        self.table.lock().clone()
+    }
+
+    fn enter(&self, name: &'static str) -> Entry {
+        let mut table = self.table.lock();
+        let count = table.entry(name).or_default();
+        count.running += 1;
+        count.started += 1;
+        Entry { name, table: Arc::clone(&self.table) }
+    }
+}
+
+/// hyper and tonic run the parts of a connection as tasks of their own: they get ours.
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, part: F) {
+        self.spawn("connection part", async move {
+            part.await;
+        });
+    }
+}
+
+/// A running task in the table.
+struct Entry {
+    name: &'static str,
+    table: Arc<Mutex<BTreeMap<&'static str, TaskCount>>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let panicking = std::thread::panicking();
+        if let Some(count) = self.table.lock().get_mut(self.name) {
+            count.running -= 1;
+            count.panicked += u64::from(panicking);
+        }
+        if panicking {
+            counter!(metrics::UNITS, "unit" => "task", "outcome" => "panic").increment(1);
+        }
+    }
+}
+
+/// Where the node is in its life.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    started: AtomicBool,
+    draining: AtomicBool,
+}
+
+/// One line of a verbose readiness answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Check {
+    /// What was looked at.
+    pub(crate) name: String,
+    /// Why it is not well; `None` if it is.
+    pub(crate) problem: Option<String>,
+}
+
+impl Check {
+    /// A check that found this.
+    pub(crate) fn new(name: impl Into<String>, problem: Option<String>) -> Self {
+        Self { name: name.into(), problem }
+    }
+}
+
+impl Health {
+    /// Every part is built and every port is served.
+    pub(crate) fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// The node is about to end.
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the node is about to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether every part is built.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// Its checks, in a stable order.
+    pub(crate) fn checks(&self) -> Vec<Check> {
+        vec![
+            Check::new("startup", (!self.is_started()).then(|| "still starting".to_owned())),
+            Check::new("drain", self.is_draining().then(|| "the node is being drained".to_owned())),
+        ]
+    }
+}
+
+/// Asks a node to end; cloning is cheap. The first request drains it, a second one ends it at once.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    drain: CancellationToken,
+    now: CancellationToken,
+}
+
+impl Stop {
+    /// Drains the node, or, if it is being drained already, ends it at once.
+    pub fn request(&self) {
+        if self.drain.is_cancelled() {
+            self.now.cancel();
+        }
+        self.drain.cancel();
+    }
+
+    /// Drains the node; asking again changes nothing.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Resolves when the node is to be drained.
+    pub(crate) async fn drained(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// Resolves when the node is to end at once.
+    pub(crate) async fn at_once(&self) {
+        self.now.cancelled().await;
+    }
+
+    /// Turns SIGTERM and SIGINT into requests until the node ends.
+    ///
+    /// # Errors
+    /// If the system does not let us listen.
+    pub async fn on_signals(self) -> std::io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+                _ = hangup.recv() => {
+                    tracing::warn!("SIGHUP: this version re-reads no configuration while it runs; restart to apply changes");
+                    continue;
+                }
+            };
+            if self.drain.is_cancelled() {
+                tracing::warn!(signal = name, "second signal, exiting at once");
+            } else {
+                tracing::info!(signal = name, "draining; a second signal exits at once");
+            }
+            self.request();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_counted_and_the_branch_still_ends() {
+        let root = Tasks::new();
+        let branch = root.branch();
+        branch.spawn("panics", async { panic!("on purpose") });
+        let cancelled = branch.cancelled().clone();
+        branch.spawn("waits", async move { cancelled.cancelled().await });
+        branch.end().await;
+        let table = root.table();
+        assert_eq!((table["panics"].running, table["panics"].panicked), (0, 1));
+        assert_eq!((table["waits"].running, table["waits"].started, table["waits"].panicked), (0, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_branch_ends_with_its_root_and_not_the_other_way_round() {
+        let root = Tasks::new();
+        let branch = root.branch();
+        branch.end().await;
+        assert!(!root.cancelled().is_cancelled());
+        let other = root.branch();
+        root.end().await;
+        assert!(other.cancelled().is_cancelled());
+    }
+
+    #[test]
+    fn a_node_is_well_between_its_start_and_its_drain() {
+        let health = Health::default();
+        let problems = |health: &Health| health.checks().iter().filter(|check| check.problem.is_some()).count();
+        assert_eq!(problems(&health), 1);
+        health.set_started();
+        assert_eq!(problems(&health), 0);
+        health.set_draining();
+        assert_eq!(problems(&health), 1);
+    }
+
+    #[tokio::test]
+    async fn the_second_request_ends_at_once() {
+        let stop = Stop::default();
+        stop.request();
+        stop.drained().await;
+        assert!(!stop.now.is_cancelled());
+        stop.drain();
+        assert!(!stop.now.is_cancelled());
+        stop.request();
+        stop.at_once().await;
+    }
+}

@@ -1,0 +1,79 @@
+//! What the configuration means to the crates that this one wires, where it is not written in their own types.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use tickwire_channels::{MountLimits, WorkersConfig, websocket};
+use tickwire_market::{
+    Batch, Market, Quote, Rejection,
+    bars::BarsConfig,
+    feed::{Offered, QuoteSink, SinkError},
+};
+
+use crate::config::{Config, SocketMount};
+
+/// How many files the process may have open.
+pub(crate) fn open_files() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Those of derived computations.
+pub(crate) fn bars(config: &Config) -> BarsConfig {
+    BarsConfig { threads: config.runtime.compute_threads, ..BarsConfig::default() }
+}
+
+/// The socket workers'.
+pub(crate) fn workers(config: &Config) -> WorkersConfig {
+    /// The market answers a slow join within its own deadline, with what this node has: this one is for what hangs altogether.
+    const BEYOND_MARKET: Duration = Duration::from_secs(3);
+    let pin = config.runtime.pin.then(|| Arc::new(pin_to_core) as Arc<dyn Fn(usize) + Send + Sync>);
+    WorkersConfig {
+        workers: config.runtime.workers.unwrap_or(0),
+        conflate_after: config.delivery.conflate_after,
+        outbox_bytes_max: config.limits.outbox_bytes,
+        join_timeout: config.delivery.join_deadline + BEYOND_MARKET,
+        joins_per_second: NonZeroU32::new(config.limits.joins_per_second),
+        on_thread_start: pin,
+        ..WorkersConfig::default()
+    }
+}
+
+fn pin_to_core(worker: usize) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(worker % cores);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(worker, %error, "cannot pin a socket worker to its core");
+    }
+}
+
+/// The bounds of a mount's sockets.
+pub(crate) fn mount_limits(config: &Config, mount: &SocketMount) -> MountLimits {
+    MountLimits {
+        idle_timeout: mount.idle_timeout,
+        websocket: websocket::Limits { frame_max: mount.max_frame, message_max: mount.max_message },
+        channels_max: mount.max_channels,
+        messages_per_second: NonZeroU32::new(config.limits.messages_per_second),
+    }
+}
+
+/// The market as feeds see it.
+#[derive(Debug)]
+pub(crate) struct MarketSink(pub(crate) Market);
+
+impl QuoteSink for MarketSink {
+    async fn offer(&self, quotes: Vec<Quote>) -> Result<Offered, SinkError> {
+        // Kept for those that come back: a feed offers them again.
+        let report = self.0.ingest(Batch::from(quotes.clone())).await;
+        let mut offered = Offered { accepted: report.accepted, ..Offered::default() };
+        let mut quotes: Vec<_> = quotes.into_iter().map(Some).collect();
+        for rejected in report.rejected {
+            let again =
+                matches!(rejected.rejection, Rejection::Busy | Rejection::OwnerUnreachable | Rejection::NotOwner);
+            match quotes.get_mut(rejected.index as usize).and_then(Option::take) {
+                Some(quote) if again => offered.rest.push(quote),
+                _ => offered.rejected += 1,
+            }
+        }
+        Ok(offered)
+    }
+}
