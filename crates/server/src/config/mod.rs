@@ -2,7 +2,9 @@
 //! problem at once, and remembers where each value came from. Nothing else in this crate reads environment or arguments.
 
 mod dev_key;
+mod file;
 mod layers;
+mod overrides;
 mod problem;
 mod read;
 mod reader;
@@ -10,6 +12,7 @@ mod render;
 mod secret;
 mod settings;
 mod units;
+mod values;
 
 use std::path::PathBuf;
 
@@ -21,7 +24,9 @@ pub(crate) use self::secret::{digest_of, digests_equal};
 pub use self::settings::*;
 pub use self::units::{parse_duration, parse_size, show_duration, show_size};
 
-use self::layers::{Node, from_env, from_set, overlay, parse_file, unreadable};
+use self::file::parse_file;
+use self::layers::{Node, overlay, unreadable};
+use self::overrides::{from_env, from_set};
 use self::reader::Reader;
 
 /// A configuration file is written by people; anything larger is a mix-up.
@@ -130,7 +135,7 @@ fn follows_from(syntax: &[Problem], problem: &Problem) -> bool {
         _ => None,
     };
     let Some(line) = line_of(problem) else { return false };
-    let broken_header = |error: &Problem| error.message.contains(layers::HEADER_HINT);
+    let broken_header = |error: &Problem| error.message.contains(file::HEADER_HINT);
     syntax.iter().any(|error| line_of(error).is_some_and(|at| at == line || (at < line && broken_header(error))))
 }
 

@@ -351,6 +351,30 @@ fn the_rendering_can_be_read_back() {
     }
 }
 
+/// What stands between its neighbours in a table of the file but was not set comes from nowhere else than the defaults.
+#[test]
+fn what_is_not_set_comes_from_the_defaults() {
+    let config = load("[cluster]\nname = 'a'\n[[socket]]\npath = '/a'\n", &[], &[]).unwrap();
+    let set: Vec<_> =
+        config.entries.iter().filter(|entry| entry.origin != Origin::Default).map(|entry| entry.key.as_str()).collect();
+    assert_eq!(set, ["cluster.name", "socket[0].path"]);
+}
+
+/// A half-written or damaged file has problems, but none of ours.
+#[test]
+fn no_text_makes_the_reader_panic() {
+    let text = default_text();
+    for end in (0..text.len()).step_by(97).filter(|end| text.is_char_boundary(*end)) {
+        let _ = load(&text[..end], &[], &[]);
+    }
+    let mut rng = fastrand::Rng::with_seed(5);
+    let alphabet: Vec<char> = "[]{}=.,\"'#\n\\ \tabz019-_:*€\0".chars().collect();
+    for _ in 0..2_000 {
+        let noise: String = (0..rng.usize(0..40)).map(|_| alphabet[rng.usize(0..alphabet.len())]).collect();
+        let _ = load(&format!("[socket]\n{noise}"), &[("TICKWIRE_FEED", &noise)], &[&noise]);
+    }
+}
+
 #[test]
 fn the_json_form_carries_types_and_origins() {
     let config = load("limits.connections = 5\n", &[("TICKWIRE_RUNTIME__PIN", "true")], &[]).unwrap();

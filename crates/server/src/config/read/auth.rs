@@ -1,0 +1,127 @@
+//! `[auth]`: keys, tokens and the rights of strangers.
+
+use std::time::Duration;
+
+use toml::value::{Datetime, Offset};
+
+use super::{STRONG_SECRET_BYTES, secs};
+use crate::config::reader::Section;
+use crate::config::settings::{AnonymousRights, ApiKeyConfig, AuthConfig, JwtConfig, PublishMode, Scope};
+use crate::config::values::Setting;
+
+/// An API key: what cannot be guessed over the network.
+const API_KEY_BYTES: usize = 16;
+
+pub(super) fn auth(s: &Section<'_>) -> AuthConfig {
+    let publish = s.choice("publish", PublishMode::Key, &[("key", PublishMode::Key), ("open", PublishMode::Open)]);
+    let anonymous =
+        s.section("anonymous", |a| AnonymousRights { read: a.value("read", true), write: a.value("write", false) });
+    let jwt = s.section("jwt", |jwt| {
+        let config = JwtConfig {
+            hs256_secret: jwt.secret("hs256_secret", STRONG_SECRET_BYTES),
+            issuer: jwt.option("issuer"),
+            audience: jwt.option("audience"),
+            leeway: jwt.between("leeway", secs(5), Duration::ZERO, secs(300)),
+        };
+        for key in ["pem_file", "jwks_file", "jwks_url"] {
+            jwt.absent(key, "tokens that are signed with a private key");
+        }
+        config
+    });
+    let mut keys: Vec<ApiKeyConfig> = Vec::new();
+    s.sections("key", |k| {
+        let key = api_key(k)?;
+        if keys.iter().any(|earlier| earlier.name == key.name) {
+            k.problem("name", format!("{} names an earlier key, too; names are unique", key.name.show()));
+        }
+        if keys.iter().any(|earlier| earlier.secret == key.secret) {
+            k.problem("secret", "is the secret of an earlier key, too; each key has its own");
+        }
+        keys.push(key);
+        Some(())
+    });
+    AuthConfig { publish, anonymous, keys, jwt }
+}
+
+fn api_key(s: &Section<'_>) -> Option<ApiKeyConfig> {
+    let name = s.option::<String>("name");
+    let secret = s.secret("secret", API_KEY_BYTES);
+    let read_scope = |name: &String| match name.as_str() {
+        "publish" => Ok(Scope::Publish),
+        "admin" => Ok(Scope::Admin),
+        _ => Err(format!("holds {name:?}, expected \"publish\" or \"admin\"")),
+    };
+    let scopes = s.value_by(
+        "scopes",
+        Vec::new(),
+        |node| Vec::<String>::read(node)?.iter().map(read_scope).collect(),
+        |scopes: &Vec<Scope>| scopes.iter().map(|scope| scope.name().to_owned()).collect::<Vec<_>>().show(),
+    );
+    let expires = s.option_by("expires", |node| unix_seconds(&node.seen()), ToString::to_string);
+    if !s.has("name") {
+        s.problem("name", "is missing; it is what logs call the key");
+    }
+    if !s.has("secret") && !s.has("secret_file") {
+        s.problem("secret", "is missing; make one with: openssl rand -hex 32");
+    }
+    Some(ApiKeyConfig { name: name?, secret: secret?, scopes, expires })
+}
+
+impl Scope {
+    /// As the configuration writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Reads `2027-01-01T00:00:00Z`, quoted or not, as Unix seconds.
+fn unix_seconds(text: &str) -> Result<u64, String> {
+    let read = || {
+        let Datetime { date: Some(date), time: Some(time), offset: Some(offset) } =
+            text.trim_matches('"').parse().ok()?
+        else {
+            return None;
+        };
+        let offset_minutes = match offset {
+            Offset::Z => 0,
+            Offset::Custom { minutes } => i64::from(minutes),
+        };
+        let days = days_from_civil(i64::from(date.year), i64::from(date.month), i64::from(date.day));
+        let minutes = days * 1440 + i64::from(time.hour) * 60 + i64::from(time.minute) - offset_minutes;
+        u64::try_from(minutes * 60 + i64::from(time.second.unwrap_or(0))).ok()
+    };
+    read().ok_or_else(|| "is not a time with its zone, for example 2027-01-01T00:00:00Z".to_owned())
+}
+
+/// Days since 1970-01-01 of a date of the Gregorian calendar (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_become_unix_seconds() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2000-02-29T12:00:00Z", 951_825_600),
+            ("2027-01-01T00:00:00+01:00", 1_798_758_000),
+            ("\"2027-01-01T00:00:00Z\"", 1_798_761_600),
+        ] {
+            assert_eq!(unix_seconds(text), Ok(seconds), "{text}");
+        }
+        for text in ["2027-01-01", "2027-01-01T00:00:00", "soon", "1969-12-31T00:00:00Z"] {
+            assert!(unix_seconds(text).is_err(), "{text}");
+        }
+    }
+}
