@@ -56,8 +56,8 @@ impl<'a, S: QuoteSink> Delivery<'a, S> {
             rejected: metrics::counter!(names::REJECTED, "feed" => feed.clone()),
             busy: metrics::counter!(names::BUSY, "feed" => feed.clone()),
             dropped: metrics::counter!(names::DROPPED, "feed" => feed.clone()),
-            queue_depth: metrics::gauge!(names::QUEUE_DEPTH, "queue" => "feed"),
-            queue_capacity: metrics::gauge!(names::QUEUE_CAPACITY, "queue" => "feed"),
+            queue_depth: metrics::gauge!(names::QUEUE_DEPTH, "queue" => format!("feed:{feed}")),
+            queue_capacity: metrics::gauge!(names::QUEUE_CAPACITY, "queue" => format!("feed:{feed}")),
             feed,
         }
     }

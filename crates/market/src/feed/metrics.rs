@@ -4,7 +4,7 @@ use metrics::{Unit, describe_counter, describe_gauge};
 
 /// Quotes that the market took from a feed.
 pub const QUOTES: &str = "tickwire_feed_quotes_total";
-/// Quotes of a feed that the market refused, each with its own reason in the log.
+/// Quotes of a feed that the market refused; `tickwire_quotes_rejected_total` has the reasons.
 pub const REJECTED: &str = "tickwire_feed_rejected_total";
 /// Times that a feed had to wait because the market had no room.
 pub const BUSY: &str = "tickwire_feed_busy_total";
@@ -20,7 +20,7 @@ pub const RECONNECTS: &str = "tickwire_feed_reconnects_total";
 pub const UP: &str = "tickwire_feed_up";
 /// Seconds since a live feed last received a good message.
 pub const AGE: &str = "tickwire_feed_last_message_age_seconds";
-/// Batches that wait between a reader and its pacer, as `queue="feed"`.
+/// Batches that wait between a reader and its pacer, as `queue="feed:NAME"`.
 pub const QUEUE_DEPTH: &str = "tickwire_queue_depth";
 /// Room of that queue.
 pub const QUEUE_CAPACITY: &str = "tickwire_queue_capacity";

@@ -7,6 +7,27 @@
 //! - [`replay::Replay`] plays recordings once, for a command line: [`Replay::open`](replay::Replay::open), then
 //!   [`play`](replay::Replay::play) with an [`Observer`](replay::Observer) for the progress bar and the complaints.
 //!
+//! ```no_run
+//! # use tickwire_market::feed::{QuoteSink, replay::{Observer, Problem, Progress, Replay, ReplayConfig}};
+//! # use tokio_util::{sync::CancellationToken, task::TaskTracker};
+//! struct Bar;
+//!
+//! impl Observer for Bar {
+//!     fn progress(&self, progress: &Progress) {
+//!         eprint!("\r{} of {} bytes, {} quotes", progress.bytes_read, progress.bytes_total, progress.accepted);
+//!     }
+//!     fn problem(&self, problem: &Problem) {
+//!         eprintln!("{problem}");
+//!     }
+//! }
+//!
+//! async fn replay(server: impl QuoteSink) -> Result<Progress, Box<dyn std::error::Error>> {
+//!     let config = ReplayConfig { speed: "10".parse()?, ..ReplayConfig::new(vec!["ticks/".into()]) };
+//!     let replay = Replay::open(config)?;
+//!     Ok(replay.play("replay", &server, &Bar, &TaskTracker::new(), &CancellationToken::new()).await?)
+//! }
+//! ```
+//!
 //! The kinds are [`replay`] (recorded files), [`binance`] (a live public stream) and [`simulated`] (a made-up market, which says so).
 
 pub mod binance;

@@ -28,9 +28,9 @@ pub(super) struct Line<'a> {
 /// Why the lines of a file stop before its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
-    #[error("the gzip data breaks off here: the file is truncated; what came before was played")]
+    #[error("the gzip data breaks off: the file is truncated")]
     Truncated,
-    #[error("cannot be read on from here ({0}); what came before was played")]
+    #[error("cannot be read any further: {0}")]
     Io(io::Error),
 }
 

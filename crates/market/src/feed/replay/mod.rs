@@ -222,6 +222,12 @@ impl Replay {
         self.files
     }
 
+    /// Sum of the sizes of all files in bytes, compressed where they are.
+    #[must_use]
+    pub fn bytes_total(&self) -> u64 {
+        self.bytes_total
+    }
+
     /// Plays to the end, or until cancelled, and returns how far it came. The files are read on a blocking thread of `tracker`; `name` is
     /// the feed's in metrics.
     ///

@@ -37,6 +37,12 @@ pub enum RecordingError {
         /// The beginning of its content.
         seen: String,
     },
+    /// There is nothing in it.
+    #[error("{} is empty; expected recorded quotes", path.display())]
+    Empty {
+        /// The path that was named.
+        path: PathBuf,
+    },
     /// A folder holds no recording.
     #[error("{} holds no recorded quotes: none of its {files} files is quote CSV or recorded stream lines", path.display())]
     NothingFound {
@@ -74,14 +80,18 @@ pub(super) fn discover(paths: &[PathBuf]) -> Result<Vec<Recording>, RecordingErr
         if std::fs::metadata(path).map_err(opened)?.is_dir() {
             found.extend(discover_folder(path)?);
         } else {
-            found.push(
-                examine(path)
-                    .map_err(opened)?
-                    .map_err(|seen| RecordingError::UnknownFormat { path: path.clone(), seen: excerpt(&seen) })?,
-            );
+            found.push(examine(path).map_err(opened)?.map_err(|seen| not_recorded(path, &seen))?);
         }
     }
     Ok(found)
+}
+
+fn not_recorded(path: &Path, beginning: &[u8]) -> RecordingError {
+    let path = path.to_owned();
+    match beginning {
+        [] => RecordingError::Empty { path },
+        seen => RecordingError::UnknownFormat { path, seen: excerpt(seen) },
+    }
 }
 
 fn discover_folder(folder: &Path) -> Result<Vec<Recording>, RecordingError> {
@@ -129,8 +139,13 @@ fn examine(path: &Path) -> io::Result<Result<Recording, Vec<u8>>> {
     let mut lines = Lines::open(path, Arc::default())?;
     let mut beginning = Vec::new();
     for _ in 0..TELLING_LINES {
-        // What breaks off this early tells nothing; if it is a recording by its first lines, playing it reports the damage.
-        let Ok(Some(line)) = lines.next_line() else { break };
+        let line = match lines.next_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            // A file that breaks off before its first line is damaged, whatever it was.
+            Err(error) if beginning.is_empty() => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            Err(_) => break,
+        };
         if let Some(format) = Format::of_line(line.bytes) {
             let name = FileName::of(path);
             return Ok(Ok(Recording {
@@ -186,6 +201,12 @@ mod tests {
         std::fs::write(path("notes.txt"), "hello\n").unwrap();
         let message = |name: &str| discover(&[path(name)]).unwrap_err().to_string();
         assert!(message("missing.csv").contains("missing.csv cannot be opened"), "{}", message("missing.csv"));
+        std::fs::write(path("empty.csv.gz"), "").unwrap();
+        assert!(message("empty.csv.gz").contains("is empty"), "{}", message("empty.csv.gz"));
+        std::fs::remove_file(path("empty.csv.gz")).unwrap();
+        std::fs::write(path("cut.csv.gz"), [0x1f, 0x8b, 8, 0, 0]).unwrap();
+        assert!(message("cut.csv.gz").contains("breaks off"), "{}", message("cut.csv.gz"));
+        std::fs::remove_file(path("cut.csv.gz")).unwrap();
         let unknown = message("notes.txt");
         assert!(unknown.contains("\"hello\"") && unknown.contains("expected quote CSV"), "{unknown}");
         assert!(message("").contains("holds no recorded quotes: none of its 1 files"), "{}", message(""));

@@ -154,6 +154,8 @@ fn number(field: &'static str, text: &[u8]) -> Result<Decimal, RowError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn line(text: &str) -> Line<'_> {
@@ -207,6 +209,38 @@ mod tests {
         ] {
             let error = format.parse(line(text)).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80), ended: bool) {
+            let _ = Format::of_line(&bytes);
+            for format in [Format::QuoteCsv, Format::StreamLines] {
+                let _ = format.parse(Line { number: 1, bytes: &bytes, ended });
+            }
+        }
+
+        #[test]
+        fn no_damage_to_a_line_panics(at in 0_usize..120, byte: u8, cut in 0_usize..200) {
+            let whole = r#"1723161257000000001 {"stream":"x@bookTicker","data":{"s":"X","b":"1","B":"2","a":"3","A":"4","T":1723161257465}}"#;
+            let mut damaged = whole.as_bytes().to_vec();
+            let at = at % damaged.len();
+            damaged[at] = byte;
+            damaged.truncate(cut);
+            let _ = Format::StreamLines.parse(Line { number: 1, bytes: &damaged, ended: false });
+        }
+
+        #[test]
+        fn numbers_come_through_unchanged(
+            ms in 0_u32..86_400_000,
+            bid in "[1-9][0-9]{0,5}\\.[0-9]{1,8}",
+            ask in "[1-9][0-9]{0,5}\\.[0-9]{1,8}",
+        ) {
+            let text = format!("{ms},{bid},{ask}");
+            let row = Format::QuoteCsv.parse(line(&text)).unwrap().unwrap();
+            prop_assert_eq!(row.received_ns, i64::from(ms) * 1_000_000);
+            prop_assert_eq!((row.bid.to_string(), row.ask.to_string()), (bid, ask));
         }
     }
 

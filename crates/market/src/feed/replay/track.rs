@@ -161,7 +161,7 @@ impl Track {
                 Err(error) => {
                     let kind =
                         if matches!(error, ReadError::Truncated) { BadInput::Truncated } else { BadInput::Unreadable };
-                    self.tell(problems, lines.number(), kind, error.to_string());
+                    self.tell(problems, lines.number(), kind, format!("{error}; what comes before was played"));
                     return None;
                 }
             };
