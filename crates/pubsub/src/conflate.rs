@@ -15,6 +15,10 @@ pub struct Track {
     /// All updates from this one to `last_seq` were received.
     contiguous_from: u64,
     received: u64,
+    /// The lowest snapshot ahead of the stream that a join was given, while every join here has one.
+    ahead: Option<u64>,
+    /// Whether some join counts from where the stream stands, or has seen it pass its snapshot: from then on a hole is a loss.
+    counted: bool,
 }
 
 impl Track {
@@ -26,11 +30,21 @@ impl Track {
         }
         if stamp.epoch != self.epoch || stamp.seq != self.last_seq + 1 {
             self.contiguous_from = stamp.seq;
+            self.received += self.left_out_before(stamp);
         }
+        self.counted |= self.ahead.is_some_and(|floor| stamp.epoch != self.epoch || stamp.seq > floor);
         self.epoch = stamp.epoch;
         self.last_seq = stamp.seq;
         self.received += 1;
         Some(self.received)
+    }
+
+    /// How many updates before this one were never sent here and are nobody's loss. The last updates of an ended subscription may still
+    /// be on their way when the next one begins: between them and the first of the new one there is a hole, which every join's snapshot
+    /// covers and whose place among the numbers it has [counted in](Self::join).
+    fn left_out_before(&self, stamp: Stamp) -> u64 {
+        let covered = !self.counted && self.ahead.is_some_and(|floor| stamp.seq <= floor + 1);
+        if covered && stamp.epoch == self.epoch { stamp.seq - 1 - self.last_seq } else { 0 }
     }
 
     /// Starts a new epoch from its snapshot. `None`: it is old and must be dropped. Else the number that stands for the snapshot.
@@ -39,9 +53,20 @@ impl Track {
         if stamp.epoch <= self.epoch {
             return None;
         }
-        *self =
-            Self { epoch: stamp.epoch, last_seq: stamp.seq, contiguous_from: stamp.seq + 1, received: self.received };
+        self.begin(stamp);
         Some(self.received)
+    }
+
+    /// Goes on after a snapshot of a later epoch.
+    fn begin(&mut self, after: Stamp) {
+        *self = Self {
+            epoch: after.epoch,
+            last_seq: after.seq,
+            contiguous_from: after.seq + 1,
+            received: self.received,
+            ahead: None,
+            counted: true,
+        };
     }
 
     /// The number of the newest update received.
@@ -60,24 +85,25 @@ impl Track {
     #[must_use]
     pub fn join(&mut self, floor: Option<Stamp>) -> Cursor {
         let Some(floor) = floor else {
+            self.counted = true;
             return Cursor { floor: 0, written: self.received };
         };
         if floor.epoch > self.epoch {
             // The snapshot is of a later run than all that came here: what still comes of the run before is old.
-            *self = Self {
-                epoch: floor.epoch,
-                last_seq: floor.seq,
-                contiguous_from: floor.seq + 1,
-                received: self.received,
-            };
+            self.begin(floor);
         }
         if floor.epoch < self.epoch {
+            self.counted = true;
             return Cursor { floor: 0, written: self.received };
         }
         let written = if floor.seq >= self.last_seq {
             // These are still on their way here and will be numbered as they come.
+            if !self.counted {
+                self.ahead = Some(self.ahead.map_or(floor.seq, |ahead| ahead.min(floor.seq)));
+            }
             self.received + (floor.seq - self.last_seq)
         } else {
+            self.counted = true;
             let had = self.last_seq - floor.seq.max(self.contiguous_from.saturating_sub(1));
             self.received.saturating_sub(had)
         };
@@ -152,6 +178,25 @@ mod tests {
         // 3 and 4 never come.
         let number = track.receive(at(1, 5)).unwrap();
         assert_eq!(cursor.write(number), 2, "2 and 5 were received; the client sees 5 - 1 > 2");
+    }
+
+    /// 3 is the last of a subscription that has ended; 4 to 6 came in nobody's time; the next one begins with 7 or later.
+    #[test]
+    fn the_hole_between_two_subscriptions_is_nobodys_loss() {
+        for first in 5..=8 {
+            let mut track = Track::default();
+            let _ = track.receive(at(1, 3));
+            let mut cursors = [track.join(Some(at(1, 7))), track.join(Some(at(1, 8)))];
+            let numbers: Vec<_> = (first..=10).map(|seq| track.receive(at(1, seq)).unwrap()).collect();
+            let last = *numbers.last().unwrap();
+            assert_eq!(cursors.each_mut().map(|cursor| cursor.write(last)), [3, 2], "from {first}");
+        }
+        let mut track = Track::default();
+        let _ = track.receive(at(1, 3));
+        let mut cursor = track.join(Some(at(1, 7)));
+        let _ = track.receive(at(1, 9));
+        let number = track.receive(at(1, 10)).unwrap();
+        assert!(cursor.write(number) < 3, "8 is lost");
     }
 
     proptest! {

@@ -153,6 +153,10 @@ impl Slot {
             }
             Role::Snapshot => {
                 if let Some(number) = self.track.restart(stamp) {
+                    if let Some(cursor) = &mut self.cursor {
+                        // Its floor is of the epoch before and says nothing of this one.
+                        cursor.restart(number);
+                    }
                     self.update = None;
                     self.status = None;
                     self.snapshot = Some((Arc::clone(message), number));
