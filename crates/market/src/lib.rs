@@ -13,6 +13,8 @@ mod decimal;
 pub mod decode;
 mod dedupe;
 pub mod feed;
+#[cfg(test)]
+mod fixtures;
 mod market;
 pub mod metrics;
 mod quote;
