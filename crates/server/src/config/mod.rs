@@ -111,6 +111,9 @@ impl Config {
             return Err(ConfigErrors(problems));
         }
         config.entries = findings.entries;
+        let place =
+            |entry: &Entry| read::SECTIONS.iter().position(|name| entry.key.split(['.', '[']).next() == Some(name));
+        config.entries.sort_by_key(place);
         Ok(config)
     }
 }

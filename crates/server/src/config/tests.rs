@@ -58,6 +58,7 @@ fn the_default_file_is_the_default() {
 #[test]
 fn no_key_is_needed() {
     let config = Config::default();
+    assert_eq!((config.entries[0].key.as_str(), config.entries[2].key.as_str()), ("node.id", "listen.http"));
     assert_eq!(config.listen.http.to_string(), "127.0.0.1:4000");
     assert_eq!(config.sockets.len(), 1);
     assert_eq!(config.sockets[0].path, "/socket");
