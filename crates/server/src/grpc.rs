@@ -75,7 +75,14 @@ impl MarketService for Service {
             self.principal(&request)?.may_publish().map_err(denied)?;
             let mut batches = request.into_inner();
             let mut total = Total::default();
-            while let Some(batch) = batches.message().await? {
+            let cancelled = self.0.streams_cancelled();
+            loop {
+                let Some(next) = cancelled.run_until_cancelled(batches.message()).await else {
+                    let taken = total.answer.accepted;
+                    let words = format!("the node is being drained; {taken} quotes of this stream were taken");
+                    return Err(Status::unavailable(words));
+                };
+                let Some(batch) = next? else { break };
                 let quotes = batch.quotes.len() as u64;
                 let report = ingest(&self.0, batch).await?;
                 total.add(report, quotes);

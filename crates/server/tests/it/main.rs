@@ -1,0 +1,9 @@
+//! A node as its clients see it: built in this process on ports of the system's choice.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod admin;
+mod grpc;
+mod http;
+mod node;
+mod sockets;
+mod stream;
