@@ -115,12 +115,12 @@ impl Market {
     /// their way, in the order of the calls.
     pub fn offer(&self, batch: Batch) -> Answer<IngestReport> {
         let Batch { quotes, rejected, .. } = batch;
-        metrics::rejected(&rejected);
+        note_rejected(&rejected);
         let mut report = IngestReport { rejected, ..IngestReport::default() };
         if self.0.outlet.pubsub.admit().is_err() {
             let busy = quotes.iter().map(|quote| Rejected { index: quote.index, rejection: Rejection::Busy });
             let turned_away: Vec<_> = busy.collect();
-            metrics::rejected(&turned_away);
+            note_rejected(&turned_away);
             report.rejected.extend(turned_away);
             return Answer::Ready(sorted(report));
         }
@@ -163,7 +163,7 @@ impl Market {
             self.0.shards[share[0].0].ingest(quotes, &self.0.outlet, report);
         }
         metrics::taken(report.accepted - report.duplicates, report.duplicates);
-        metrics::rejected(&report.rejected[before..]);
+        note_rejected(&report.rejected[before..]);
     }
 
     /// Asks an owner to take quotes; its answer comes with the places of the publisher's batch.
@@ -192,7 +192,7 @@ impl Market {
             };
             let rejected: Vec<_> =
                 indexes.into_iter().map(|index| Rejected { index, rejection: reason.clone() }).collect();
-            metrics::rejected(&rejected);
+            note_rejected(&rejected);
             IngestReport { rejected, ..IngestReport::default() }
         })
     }
@@ -343,7 +343,7 @@ impl Market {
             }
         }
         owned.sort_unstable();
-        metrics::rejected(&report.rejected);
+        note_rejected(&report.rejected);
         self.ingest_local(&quotes, owned, &mut report);
         report
     }
@@ -384,6 +384,14 @@ impl Market {
     fn shard_of(&self, symbol: &Symbol) -> usize {
         let shard = self.0.hasher.hash_one(symbol.as_str()) % self.0.shards.len() as u64;
         usize::try_from(shard).expect("below the number of shards")
+    }
+}
+
+/// Counts what was not taken, and says why to those who look closely.
+fn note_rejected(rejected: &[Rejected]) {
+    metrics::rejected(rejected);
+    for Rejected { index, rejection } in rejected {
+        tracing::debug!(index, code = rejection.code(), %rejection, "a quote was not taken");
     }
 }
 

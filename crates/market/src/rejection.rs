@@ -92,7 +92,7 @@ pub enum Rejection {
         current: i64,
     },
     /// Only listed symbols are taken, and this is none.
-    #[error("unknown symbol {0}; market.symbols lists those that are taken")]
+    #[error("unknown symbol {0}; only those that market.listed names are taken")]
     UnknownSymbol(Symbol),
     /// The node keeps as many symbols as it may.
     #[error("the node keeps {limit} symbols and takes no further one; raise market.symbols_max")]

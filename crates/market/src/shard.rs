@@ -1,7 +1,6 @@
 //! A part of the symbols behind one lock, and the edge at which its crashes are caught.
 
 use std::{
-    any::Any,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -15,6 +14,7 @@ use crate::{
     aggregator::{Aggregator, Applied, Publication},
     batch::Indexed,
     metrics,
+    unit::panic_text,
 };
 
 /// What a shard needs of its surroundings.
@@ -133,11 +133,6 @@ impl Shard {
 /// Opens an epoch at a moment.
 pub(crate) fn open_epoch(outlet: &Outlet, now: Moment) -> tickwire_pubsub::Epoch {
     outlet.epochs.open(now.unix_us.unsigned_abs())
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of no text")
 }
 
 impl fmt::Debug for Shard {

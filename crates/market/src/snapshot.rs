@@ -59,8 +59,8 @@ pub struct Since {
     seq: u64,
 }
 
+/// A client may hand in the whole update that it saw last: other keys are skipped.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawSince {
     epoch: Box<str>,
     seq: u64,
@@ -269,9 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn since_is_read_strictly() {
+    fn since_is_an_epoch_and_a_seq() {
         let read = |text: &str| serde_json::from_str::<Since>(text).map_err(|error| error.to_string());
         assert_eq!(read(r#"{"epoch":"abc","seq":7}"#), Ok(Since::new("abc", 7).unwrap()));
+        assert_eq!(read(r#"{"symbol":"A","bid":"1","epoch":"abc","seq":7}"#), Ok(Since::new("abc", 7).unwrap()));
         let long = format!(r#"{{"epoch":"{}","seq":7}}"#, "x".repeat(65));
         for text in [
             r#"{"epoch":"abc"}"#,
