@@ -94,14 +94,6 @@ pub enum BinanceError {
     },
 }
 
-impl BinanceError {
-    pub(super) fn is_permanent(&self) -> bool {
-        match self {
-            Self::NoSymbols | Self::Url { .. } => true,
-        }
-    }
-}
-
 /// How a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {

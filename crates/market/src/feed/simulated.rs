@@ -293,7 +293,7 @@ fn whole(value: f64) -> u128 {
     value.round() as u128
 }
 
-/// How often what is due is offered. Two hundred quotes a second need no finer clock, and a screen sees no finer one.
+/// What is due is collected for this long and offered together: no screen sees a finer clock, and the market is asked less often.
 const TURN: Duration = Duration::from_millis(10);
 
 /// Plays the market until cancelled.
@@ -310,12 +310,12 @@ pub(super) async fn run<S: QuoteSink>(
         let Some(mut tick) = market.next_tick() else { return Ok(()) };
         loop {
             if let Some(due) = pacer.due(tick.at) {
-                tokio::time::sleep_until(due).await;
+                tokio::time::sleep_until(due + TURN).await;
                 pacer.slip(due, Instant::now());
             }
             let now = Instant::now();
             let mut quotes = Vec::new();
-            while quotes.len() < OFFER_MAX && pacer.due(tick.at).is_none_or(|due| due <= now + TURN) {
+            while quotes.len() < OFFER_MAX && pacer.due(tick.at).is_none_or(|due| due <= now) {
                 let quote = tick.quote.with_ts(pacer.stamp(tick.event, now));
                 quotes.push(quote);
                 let Some(next) = market.next_tick() else { return Ok(()) };

@@ -134,7 +134,7 @@ impl RunError {
     fn is_permanent(&self) -> bool {
         match self {
             Self::Replay(error) => !matches!(error, ReplayError::Sink(_)),
-            Self::Binance(error) => error.is_permanent(),
+            Self::Binance(_) => true,
             Self::Sink(_) | Self::Panicked(_) => false,
         }
     }
