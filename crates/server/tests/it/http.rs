@@ -53,7 +53,7 @@ async fn a_bad_quote_costs_itself_only() {
 
 #[tokio::test]
 async fn wrong_requests_get_a_problem_that_says_what_to_change() {
-    let node = TestNode::start(&["limits.body_bytes=1000"]).await;
+    let node = TestNode::start(&["limits.body_bytes=1KiB"]).await;
     let json = "application/json";
     let cases: [(Option<&str>, &str, String, u16, &str); 7] = [
         (None, json, "{}".to_owned(), 401, "unauthorized"),
@@ -61,7 +61,7 @@ async fn wrong_requests_get_a_problem_that_says_what_to_change() {
         (Some(PUBLISHER), json, "{".to_owned(), 400, "malformed"),
         (Some(PUBLISHER), "application/xml", "<x/>".to_owned(), 415, "unsupported_media_type"),
         (Some(PUBLISHER), "", String::new(), 415, "unsupported_media_type"),
-        (Some(PUBLISHER), json, "x".repeat(1001), 413, "body_too_large"),
+        (Some(PUBLISHER), json, "x".repeat(1025), 413, "body_too_large"),
         (Some(PUBLISHER), "text/csv", "nosuch\n1\n".to_owned(), 400, "malformed"),
     ];
     for (key, content_type, body, status, code) in cases {

@@ -96,8 +96,9 @@ impl TestNode {
         self.client.get(self.admin("/metrics")).send().await.unwrap().text().await.unwrap()
     }
 
-    /// Drains the node and waits for its end.
+    /// Ends the node at once: its sockets' clients, which have stopped reading, are not waited for.
     pub(crate) async fn end(self) {
+        self.stop.request();
         self.stop.request();
         tokio::time::timeout(PATIENCE, self.ended).await.expect("the drain ends").unwrap();
     }
@@ -155,7 +156,11 @@ impl Socket {
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         loop {
             match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a close in time") {
-                Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), frame.reason.to_string()),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    // Reading on answers the close, which the server waits for.
+                    let _ = self.0.next().await;
+                    return (frame.code.into(), frame.reason.to_string());
+                }
                 Some(Ok(_)) => {}
                 other => panic!("expected a close frame, seen {other:?}"),
             }
