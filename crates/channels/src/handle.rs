@@ -105,7 +105,8 @@ impl ChannelHandle {
         self.send(ChannelCommand::Stop(stop))
     }
 
-    /// Sends an event to everyone on its topic, in the whole cluster.
+    /// Sends an event to everyone on its topic, in the whole cluster. Its own client gets it before what the same task pushes or answers
+    /// afterwards.
     ///
     /// # Errors
     /// If the node is at capacity. Nothing is sent then.

@@ -1,1 +1,362 @@
+use std::io::{self, Write};
 
+use proptest::prelude::*;
+use tickwire_pubsub::{Epoch, Payload, Topic, Track};
+
+use super::*;
+
+/// A socket that takes as many bytes as it is told to.
+#[derive(Default)]
+struct Pipe {
+    taken: Vec<u8>,
+    room: usize,
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let take = bytes.len().min(self.room);
+        if take == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.taken.extend_from_slice(&bytes[..take]);
+        self.room -= take;
+        Ok(take)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        self.write(&all)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Pipe {
+    /// The texts that arrived whole, and empties it.
+    fn texts(&mut self) -> Vec<String> {
+        let (mut texts, mut rest) = (Vec::new(), self.taken.as_slice());
+        while let [_, len, tail @ ..] = rest
+            && tail.len() >= usize::from(*len)
+        {
+            assert!(*len < 126, "test frames are short");
+            texts.push(String::from_utf8(tail[..usize::from(*len)].to_vec()).unwrap());
+            rest = &tail[usize::from(*len)..];
+        }
+        self.taken = rest.to_vec();
+        texts
+    }
+
+    fn all(outbox: &mut Outbox) -> Vec<String> {
+        let mut pipe = Pipe { room: usize::MAX, ..Self::default() };
+        outbox.write(&mut pipe, &mut Tally::default()).unwrap();
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
+        pipe.texts()
+    }
+}
+
+fn stamp(clock: u64, seq: u64) -> Stamp {
+    Stamp { epoch: Epoch { clock, incarnation: 1, node: 1 }, seq }
+}
+
+fn message(topic: &str, role: Role, stamp: Stamp) -> Arc<Broadcast> {
+    let event = match role {
+        Role::Update => "u",
+        Role::Snapshot => "s",
+        Role::Status => "t",
+    };
+    let payload = Payload::Json(format!("{{\"q\":{}}}", stamp.seq).into());
+    Arc::new(Broadcast::latest(Topic::new(topic).unwrap(), event.into(), payload, role, stamp, Instant::now()))
+}
+
+fn text(topic: &str, event: &str, seq: u64, n: u64) -> String {
+    let n = if n == 1 { String::new() } else { format!(",\"n\":{n}") };
+    format!("[null,null,\"{topic}\",\"{event}\",{{\"q\":{seq}{n}}}]")
+}
+
+/// One join, whose snapshot was taken before the first update.
+struct Rig {
+    outbox: Outbox,
+    track: Track,
+    now: Instant,
+}
+
+impl Rig {
+    fn new(min_interval: Option<Duration>) -> Self {
+        let (mut outbox, mut track, now) = (Outbox::new(WireFormat::V2), Track::default(), Instant::now());
+        outbox.open(0, OriginId(1));
+        let floor = Some(stamp(1, 0));
+        assert_eq!(outbox.start(0, track.join(floor), floor, min_interval, now), Offer::Taken);
+        Self { outbox, track, now }
+    }
+
+    fn update(&mut self, seq: u64) -> Offer {
+        let message = message("a", Role::Update, stamp(1, seq));
+        let number = self.track.receive(stamp(1, seq)).unwrap();
+        self.outbox.offer(0, &message, number, self.now, self.now)
+    }
+
+    fn other(&mut self, role: Role, stamp: Stamp) {
+        let number = if role == Role::Snapshot { self.track.restart(stamp).unwrap() } else { 0 };
+        self.outbox.offer(0, &message("a", role, stamp), number, self.now, self.now);
+    }
+
+    /// Has the socket refuse everything.
+    fn block(&mut self) {
+        self.outbox.push(Bytes::from_static(b"\x81\x01x"));
+        self.outbox.write(&mut Pipe::default(), &mut Tally::default()).unwrap();
+        assert!(self.outbox.is_blocked());
+    }
+}
+
+#[test]
+fn nothing_is_merged_while_the_socket_takes_everything() {
+    let mut rig = Rig::new(None);
+    for seq in 1..=3 {
+        rig.update(seq);
+    }
+    assert_eq!(Pipe::all(&mut rig.outbox), [text("a", "u", 1, 1), text("a", "u", 2, 1), text("a", "u", 3, 1)]);
+}
+
+#[test]
+fn a_blocked_socket_gets_the_newest_and_how_many_it_stands_for() {
+    let mut rig = Rig::new(None);
+    rig.update(1);
+    rig.block();
+    for seq in 2..=5 {
+        rig.update(seq);
+    }
+    rig.other(Role::Status, stamp(1, 5));
+    rig.other(Role::Status, stamp(1, 5));
+    assert_eq!(Pipe::all(&mut rig.outbox), [text("a", "u", 5, 5), "x".into(), text("a", "t", 5, 1)]);
+    rig.update(6);
+    assert_eq!(Pipe::all(&mut rig.outbox), [text("a", "u", 6, 1)]);
+}
+
+#[test]
+fn a_snapshot_makes_away_with_what_waits_and_n_never_spans_epochs() {
+    let mut rig = Rig::new(None);
+    rig.block();
+    rig.update(1);
+    rig.other(Role::Snapshot, stamp(2, 0));
+    let after = message("a", Role::Update, stamp(2, 1));
+    let number = rig.track.receive(stamp(2, 1)).unwrap();
+    rig.outbox.offer(0, &after, number, rig.now, rig.now);
+    assert_eq!(Pipe::all(&mut rig.outbox), ["x".into(), text("a", "s", 0, 1), text("a", "u", 1, 1)]);
+}
+
+#[test]
+fn what_the_reply_contains_is_left_out_and_a_status_is_not() {
+    let (mut outbox, mut track, now) = (Outbox::new(WireFormat::V2), Track::default(), Instant::now());
+    outbox.open(0, OriginId(1));
+    for seq in 1..=4 {
+        let number = track.receive(stamp(1, seq)).unwrap();
+        outbox.offer(0, &message("a", Role::Update, stamp(1, seq)), number, now, now);
+    }
+    outbox.offer(0, &message("a", Role::Status, stamp(1, 4)), 0, now, now);
+    assert!(outbox.is_empty(), "the reply comes first");
+    let floor = Some(stamp(1, 4));
+    outbox.start(0, track.join(floor), floor, None, now);
+    let number = track.receive(stamp(1, 5)).unwrap();
+    outbox.offer(0, &message("a", Role::Update, stamp(1, 5)), number, now, now);
+    assert_eq!(Pipe::all(&mut outbox), [text("a", "t", 4, 1), text("a", "u", 5, 1)]);
+}
+
+#[test]
+fn what_came_before_the_reply_follows_it_as_one() {
+    let (mut outbox, mut track, now) = (Outbox::new(WireFormat::V2), Track::default(), Instant::now());
+    outbox.open(0, OriginId(1));
+    for seq in 1..=4 {
+        let number = track.receive(stamp(1, seq)).unwrap();
+        outbox.offer(0, &message("a", Role::Update, stamp(1, seq)), number, now, now);
+    }
+    let floor = Some(stamp(1, 1));
+    outbox.start(0, track.join(floor), floor, None, now);
+    assert_eq!(Pipe::all(&mut outbox), [text("a", "u", 4, 3)]);
+}
+
+#[test]
+fn lossless_messages_before_the_reply_are_bounded() {
+    let mut outbox = Outbox::new(WireFormat::V2);
+    let now = Instant::now();
+    outbox.open(0, OriginId(1));
+    let chat = Broadcast::lossless(Topic::new("a").unwrap(), "c".into(), Payload::empty(), now);
+    let own = Broadcast::lossless(Topic::new("a").unwrap(), "c".into(), Payload::empty(), now).except(OriginId(1));
+    let (chat, own) = (Arc::new(chat), Arc::new(own));
+    for _ in 0..EARLY_MAX {
+        assert_eq!(outbox.offer(0, &own, 0, now, now), Offer::Taken);
+        assert_eq!(outbox.offer(0, &chat, 0, now, now), Offer::Taken);
+    }
+    assert_eq!(outbox.offer(0, &chat, 0, now, now), Offer::Overflow);
+    outbox.start(0, Cursor::default(), None, None, now);
+    assert_eq!(Pipe::all(&mut outbox).len(), EARLY_MAX);
+}
+
+#[test]
+fn an_interval_lets_one_through_and_ends_on_the_latest() {
+    let mut rig = Rig::new(Some(Duration::from_secs(1)));
+    let start = rig.now;
+    assert_eq!(rig.update(1), Offer::Taken);
+    assert_eq!(rig.update(2), Offer::Due(start + Duration::from_secs(1)));
+    assert_eq!(rig.update(3), Offer::Taken);
+    rig.other(Role::Status, stamp(1, 3));
+    assert_eq!(Pipe::all(&mut rig.outbox), [text("a", "u", 1, 1)]);
+    rig.outbox.flush(0, start + Duration::from_millis(900));
+    assert!(rig.outbox.is_empty(), "too early");
+    rig.outbox.flush(0, start + Duration::from_secs(1));
+    assert_eq!(Pipe::all(&mut rig.outbox), [text("a", "u", 3, 2), text("a", "t", 3, 1)]);
+    rig.now = start + Duration::from_millis(1_500);
+    assert_eq!(rig.update(4), Offer::Due(start + Duration::from_secs(2)));
+    rig.now = start + Duration::from_secs(5);
+    rig.outbox.flush(0, rig.now);
+    assert_eq!(Pipe::all(&mut rig.outbox), [text("a", "u", 4, 1)]);
+}
+
+#[test]
+fn a_control_frame_overtakes_all_but_the_rest_of_a_frame() {
+    let mut rig = Rig::new(None);
+    rig.update(1);
+    rig.update(2);
+    let mut pipe = Pipe { room: 5, ..Pipe::default() };
+    rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
+    rig.outbox.push_control(Bytes::from_static(b"\x8a\x01p"));
+    rig.update(3);
+    pipe.room = usize::MAX;
+    rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
+    assert_eq!(pipe.texts(), [text("a", "u", 1, 1), "p".into(), text("a", "u", 3, 2)]);
+}
+
+#[test]
+fn a_join_that_ends_takes_its_updates_with_it() {
+    let mut rig = Rig::new(None);
+    rig.update(1);
+    rig.outbox.push(Bytes::from_static(b"\x81\x01r"));
+    rig.outbox.close(0);
+    assert_eq!(rig.update(2), Offer::Taken);
+    assert_eq!(Pipe::all(&mut rig.outbox), ["r"]);
+}
+
+#[test]
+fn compaction_leaves_the_newest_of_each_role() {
+    let mut rig = Rig::new(None);
+    for seq in 1..=50 {
+        rig.update(seq);
+        rig.other(Role::Status, stamp(1, seq));
+    }
+    rig.outbox.push(Bytes::from_static(b"\x81\x01r"));
+    rig.outbox.compact();
+    assert_eq!(Pipe::all(&mut rig.outbox), [text("a", "u", 50, 50), text("a", "t", 50, 1), "r".into()]);
+}
+
+#[test]
+fn an_idle_outbox_gives_its_memory_back() {
+    let mut rig = Rig::new(None);
+    for seq in 1..=10_000 {
+        rig.update(seq);
+    }
+    Pipe::all(&mut rig.outbox);
+    assert!(rig.outbox.entries.capacity() <= 8);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// An update of a topic; every seventh or so is lost on its way here.
+    Update(u8, bool),
+    Reply,
+    Pong,
+    Write(usize),
+    Compact,
+    Status(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0_u8..3, prop::bool::weighted(0.15)).prop_map(|(topic, lost)| Step::Update(topic, lost)),
+        1 => Just(Step::Reply),
+        1 => Just(Step::Pong),
+        4 => (0_usize..200).prop_map(Step::Write),
+        1 => Just(Step::Compact),
+        1 => (0_u8..3).prop_map(Step::Status),
+    ]
+}
+
+proptest! {
+    /// However a socket dawdles, each join is told of every update that was received, none twice, in order; replies all arrive, in order;
+    /// and the bytes are counted right.
+    #[test]
+    fn n_adds_up_to_what_was_received(steps in prop::collection::vec(step(), 1..400)) {
+        let topics = ["a", "b", "c"];
+        let now = Instant::now();
+        let mut outbox = Outbox::new(WireFormat::V2);
+        let mut tracks = [Track::default(); 3];
+        for slot in 0..3 {
+            outbox.open(slot, OriginId(1));
+            let floor = Some(stamp(1, 0));
+            outbox.start(slot, tracks[slot as usize].join(floor), floor, None, now);
+        }
+        let (mut pipe, mut tally) = (Pipe::default(), Tally::default());
+        let (mut seqs, mut received, mut replies) = ([0_u64; 3], [0_u64; 3], 0_u64);
+        let mut texts = Vec::new();
+        for step in steps {
+            match step {
+                Step::Update(topic, lost) => {
+                    let index = usize::from(topic);
+                    seqs[index] += 1;
+                    if !lost {
+                        received[index] += 1;
+                        let stamp = stamp(1, seqs[index]);
+                        let number = tracks[index].receive(stamp).unwrap();
+                        outbox.offer(u32::from(topic), &message(topics[index], Role::Update, stamp), number, now, now);
+                    }
+                }
+                Step::Status(topic) => {
+                    let index = usize::from(topic);
+                    outbox.offer(u32::from(topic), &message(topics[index], Role::Status, stamp(1, seqs[index])), 0, now, now);
+                }
+                Step::Reply => {
+                    let text = format!("reply {replies}");
+                    let mut frame = vec![0x81, u8::try_from(text.len()).unwrap()];
+                    frame.extend_from_slice(text.as_bytes());
+                    outbox.push(frame.into());
+                    replies += 1;
+                }
+                Step::Pong => outbox.push_control(Bytes::from_static(b"\x8a\x04pong")),
+                Step::Write(room) => {
+                    pipe.room = room;
+                    outbox.write(&mut pipe, &mut tally).unwrap();
+                }
+                Step::Compact => outbox.compact(),
+            }
+            let waits: usize = outbox.entries.iter().map(|entry| entry.len(WireFormat::V2)).sum();
+            prop_assert_eq!(outbox.bytes(), waits);
+        }
+        pipe.room = usize::MAX;
+        outbox.write(&mut pipe, &mut tally).unwrap();
+        prop_assert!(outbox.is_empty());
+        texts.extend(pipe.texts());
+        prop_assert!(pipe.taken.is_empty());
+
+        let (mut told, mut last, mut replied) = ([0_u64; 3], [0_u64; 3], 0);
+        for text in &texts {
+            let Ok((_, _, topic, event, body)) = serde_json::from_str::<(Option<u8>, Option<u8>, String, String, serde_json::Value)>(text) else {
+                if text != "pong" {
+                    prop_assert_eq!(text, &format!("reply {replied}"));
+                    replied += 1;
+                }
+                continue;
+            };
+            if event != "u" {
+                continue;
+            }
+            let index = topics.iter().position(|known| **known == *topic).unwrap();
+            let seq = body["q"].as_u64().unwrap();
+            prop_assert!(seq > last[index], "nothing goes back");
+            last[index] = seq;
+            told[index] += body["n"].as_u64().unwrap_or(1);
+        }
+        prop_assert_eq!(told, received);
+        prop_assert_eq!(replied, replies);
+        prop_assert_eq!(tally.conflated, received.iter().sum::<u64>() - texts.iter().filter(|text| text.contains("\"u\"")).count() as u64);
+    }
+}

@@ -1,0 +1,9 @@
+//! Real sockets against real workers: what arrives, byte for byte and in which order, and what does not.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests, helpers included")]
+
+mod delivery;
+mod faults;
+mod lifecycle;
+mod protocol;
+mod support;
