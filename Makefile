@@ -73,7 +73,7 @@ $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
 .PHONY: test-clients
 test-clients: page test-tools ## Only the official clients and the browser, against a debug build
 	$(CARGO) build --bin tickwire
-	cd $(CLIENTS) && TICKWIRE_BIN="$$(realpath "$(CURDIR)/$(TARGET)/debug/tickwire" 2>/dev/null || realpath "$(TARGET)/debug/tickwire")" node --test --test-concurrency=1 .
+	cd $(CLIENTS) && TICKWIRE_BIN="$$(realpath "$(CURDIR)/$(TARGET)/debug/tickwire" 2>/dev/null || realpath "$(TARGET)/debug/tickwire")" node --test --test-concurrency=1 --test-force-exit .
 
 .PHONY: bench
 bench: build ## The figures of docs/performance.md, measured on this machine

@@ -1,9 +1,10 @@
 // The official Phoenix clients, unchanged, under Node.
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
 import WebSocket from "ws";
-import { eventually, Server } from "./server.mjs";
+import { eventually, Server, TOKEN_SECRET } from "./server.mjs";
 
 const require = createRequire(import.meta.url);
 const versions = { "1.5": "phoenix15", "1.6": "phoenix16", "1.7": "phoenix17", "1.8": "phoenix18" };
@@ -31,6 +32,13 @@ function answer(push) {
   });
 }
 
+/** A client token, as an application's own server makes them. */
+function mint(claims) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ ...claims, exp: Math.floor(claims.exp) })}`;
+  return `${text}.${createHmac("sha256", TOKEN_SECRET).update(text).digest("base64url")}`;
+}
+
 for (const [version, name] of Object.entries(versions)) {
   describe(`phoenix.js ${version}`, () => {
     const { Socket } = require(name);
@@ -42,8 +50,9 @@ for (const [version, name] of Object.entries(versions)) {
       await server?.stop();
     });
 
-    function connect() {
+    function connect(params = {}) {
       const socket = new Socket(server.socket(), {
+        params,
         transport: WebSocket,
         reconnectAfterMs: () => 50,
         rejoinAfterMs: () => 50,
@@ -121,7 +130,8 @@ for (const [version, name] of Object.entries(versions)) {
     });
 
     test("a room broadcasts to the others, echoes, and remembers", async () => {
-      const [left, right] = [connect(), connect()].map((socket) => socket.channel("room:talk", {}));
+      const token = mint({ sub: "anna", exp: Date.now() / 1000 + 60, allow: ["room:*"] });
+      const [left, right] = [connect({ token }), connect({ token })].map((socket) => socket.channel("room:talk", {}));
       await answer(left.join());
       await answer(right.join());
       const heard = [];
@@ -133,7 +143,10 @@ for (const [version, name] of Object.entries(versions)) {
       assert.equal(heard[0].text, "grüß dich 🚀");
       assert.deepEqual(await answer(left.push("echo", { deep: [1, { two: null }] })), { deep: [1, { two: null }] });
       await assert.rejects(answer(left.push("no_such_event", {})));
-      const late = connect().channel("room:talk", {});
+      const stranger = connect().channel("room:talk", {});
+      await answer(stranger.join());
+      await assert.rejects(answer(stranger.push("shout", {})), /unauthorized/, "a stranger may read, nothing more");
+      const late = connect({ token }).channel("room:talk", {});
       const reply = await answer(late.join());
       assert.deepEqual(reply.history.map(({ payload }) => payload.i), [2, 3, 4]);
     });
