@@ -24,7 +24,7 @@ use crate::{
     config::{ChannelKind, ChannelRule, Config, DevKey},
     grpc, http,
     idempotency::Idempotency,
-    lifecycle::{Check, Health, Stop, Tasks},
+    lifecycle::{Check, Failed, Health, Stop, Tasks},
     listener::{self, BindError, Door, Port},
     metrics, settings, telemetry,
     topics::{
@@ -125,6 +125,9 @@ impl Node {
             "workers",
             (!self.workers.is_healthy()).then(|| "a socket worker has ended or crashes again and again".to_owned()),
         ));
+        let cluster = &self.config.cluster;
+        let missing = cluster.expect.filter(|expected| cluster.require && *expected > 1);
+        checks.push(Check::new("cluster", missing.map(|expected| format!("{expected} nodes expected, 1 seen"))));
         for feed in self.feeds() {
             let gave_up = || feed.last_error.clone().unwrap_or_else(|| "given up".to_owned());
             checks.push(Check::new(format!("feed {}", feed.name), (feed.state == FeedState::Failed).then(gave_up)));
@@ -193,12 +196,16 @@ impl App {
 
     /// Serves until it is asked to end, then drains: unready, a pause, sockets closed in a spread, everything else ended, all of it
     /// within the deadline.
-    pub async fn run(self) {
+    ///
+    /// # Errors
+    /// If it ended because a part of it could not be kept running.
+    pub async fn run(self) -> Result<(), Failed> {
         let Self { node, addresses, ports, root } = self;
         let admin_tasks = root.branch();
         for port in ports {
             let tasks = if port.name == "admin" { admin_tasks.clone() } else { node.accepting.clone() };
-            tasks.spawn("accept loop", listener::serve(port, tasks.clone()));
+            let (port, branch) = (Arc::new(port), tasks.clone());
+            tasks.supervise("accept loop", &node.stop, move || listener::serve(Arc::clone(&port), branch.clone()));
         }
         start_housekeeping(&node);
         let feeds = Feeds::start(
@@ -213,6 +220,7 @@ impl App {
         tracing::info!(node = %node.id, http = %addresses.http, grpc = %addresses.grpc, admin = %addresses.admin, ?took, "ready");
         node.stop.drained().await;
         drain(&node, &admin_tasks, &root).await;
+        node.stop.outcome()
     }
 }
 
@@ -308,18 +316,21 @@ fn router(channels: &[ChannelSetting], market: &Market, rooms: &Arc<Rooms>) -> R
 
 fn start_housekeeping(node: &Arc<Node>) {
     const UPKEEP: Duration = Duration::from_secs(5);
-    node.inner.spawn("market sweep", node.market.clone().run(node.inner.cancelled().clone()));
+    let (market, cancel) = (node.market.clone(), node.inner.cancelled().clone());
+    node.inner.supervise("market sweep", &node.stop, move || market.clone().run(cancel.clone()));
     let keeper = Arc::clone(node);
-    node.inner.spawn("housekeeping", async move {
-        let mut ticks = tokio::time::interval(UPKEEP);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while keeper.inner.cancelled().run_until_cancelled(ticks.tick()).await.is_some() {
-            // Histograms keep each observation until they are drained.
-            telemetry::recorder().run_upkeep();
-            keeper.rooms.sweep(Instant::now());
-            keeper.idempotency.sweep(Instant::now());
-        }
-    });
+    node.inner.supervise("housekeeping", &node.stop, move || keep_house(Arc::clone(&keeper), UPKEEP));
+}
+
+async fn keep_house(node: Arc<Node>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while node.inner.cancelled().run_until_cancelled(ticks.tick()).await.is_some() {
+        // Histograms keep each observation until they are drained.
+        telemetry::recorder().run_upkeep();
+        node.rooms.sweep(Instant::now());
+        node.idempotency.sweep(Instant::now());
+    }
 }
 
 async fn drain(node: &Arc<Node>, admin: &Tasks, root: &Tasks) {

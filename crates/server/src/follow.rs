@@ -12,6 +12,7 @@ use crate::{
     app::{ChannelSetting, Node},
     auth::Principal,
     config::ChannelKind,
+    listener::Permit,
     metrics::{self, Counted},
 };
 
@@ -45,6 +46,9 @@ pub(crate) enum FollowError {
         /// Which one.
         topic: String,
     },
+    /// There are as many readers as there may be.
+    #[error("there are as many streams as limits.connections allows; try again later or at another node")]
+    TooManyStreams,
     /// It may not read that topic.
     #[error("{topic:?} may not be read with these credentials")]
     Unauthorized {
@@ -61,6 +65,7 @@ impl FollowError {
             Self::TooMany { .. } => "too_many_topics",
             Self::Unmatched { .. } => "unmatched_topic",
             Self::UnknownSymbol { .. } => "unknown_symbol",
+            Self::TooManyStreams => "too_many_streams",
             Self::Unauthorized { .. } => "unauthorized",
         }
     }
@@ -147,23 +152,32 @@ pub(crate) struct Follower {
     expires_at: Option<Instant>,
     cancelled: CancellationToken,
     _counted: Counted,
+    _permit: Permit,
 }
 
 impl Follower {
     /// A reader over a transport, without topics yet.
+    ///
+    /// # Errors
+    /// If there are as many readers as there may be.
     pub(crate) fn new(
         node: &Node,
         principal: &Principal,
         transport: &'static str,
         min_interval: Option<Duration>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, FollowError> {
+        let Some(permit) = node.door.enter_stream() else {
+            metrics::refused("streams");
+            return Err(FollowError::TooManyStreams);
+        };
+        Ok(Self {
             mailbox: Mailbox::new(&node.pubsub, LOSSLESS_MAX, min_interval),
             merge_missed: min_interval.is_some(),
             expires_at: crate::access::expiry(principal),
             cancelled: node.streams_cancelled(),
             _counted: Counted::new(metrics::STREAMS, "transport", transport),
-        }
+            _permit: permit,
+        })
     }
 
     /// Follows a topic. Subscribed first, read second: what is published meanwhile follows the snapshot. A room has no snapshot.

@@ -138,7 +138,8 @@ impl MarketService for Service {
                     request.max_rate_ms
                 )));
             }
-            let mut follower = Follower::new(node, &principal, "grpc", (!interval.is_zero()).then_some(interval));
+            let mut follower =
+                Follower::new(node, &principal, "grpc", (!interval.is_zero()).then_some(interval)).map_err(refused)?;
             let mut first = Vec::with_capacity(subjects.len());
             for subject in &subjects {
                 if let Some(snapshot) = follower.follow(node, subject, None).await {
@@ -326,6 +327,7 @@ fn refused(error: FollowError) -> Status {
     match error {
         FollowError::Unauthorized { .. } => Status::permission_denied(error.to_string()),
         FollowError::UnknownSymbol { .. } | FollowError::Unmatched { .. } => Status::not_found(error.to_string()),
+        FollowError::TooManyStreams => Status::resource_exhausted(error.to_string()),
         FollowError::NoTopic | FollowError::TooMany { .. } => Status::invalid_argument(error.to_string()),
     }
 }

@@ -22,5 +22,5 @@ pub mod telemetry;
 mod topics;
 
 pub use app::{Addresses, App, BuildError};
-pub use lifecycle::Stop;
+pub use lifecycle::{Failed, Stop};
 pub use listener::BindError;

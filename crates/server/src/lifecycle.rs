@@ -3,14 +3,20 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use ::metrics::counter;
@@ -47,13 +53,48 @@ impl Tasks {
         Self { tracker: TaskTracker::new(), cancel: self.cancel.child_token(), table: Arc::clone(&self.table) }
     }
 
-    /// Runs a task. Should it panic, that is logged and counted, and nothing else ends: what must be restarted is
-    /// [supervised](crate::supervise).
+    /// Runs a task. Should it panic, that is logged and counted, and nothing else ends: what the node needs is
+    /// [supervised](Self::supervise).
     pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let entry = self.enter(name);
         self.tracker.spawn(async move {
             let _entry = entry;
             task.await;
+        });
+    }
+
+    /// Runs a task that the node cannot do without: should it panic, it is started anew after a pause. If that does not help, the node
+    /// drains and ends as failed.
+    pub(crate) fn supervise<T>(&self, name: &'static str, stop: &Stop, start: impl Fn() -> T + Send + 'static)
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        const RESTARTS_MAX: u32 = 10;
+        const PAUSE: Duration = Duration::from_millis(100);
+        const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+        let (cancel, stop) = (self.cancel.clone(), stop.clone());
+        self.spawn(name, async move {
+            let mut failures = 0;
+            loop {
+                let began = Instant::now();
+                let panicked = AssertUnwindSafe(start()).catch_unwind().await.is_err();
+                if cancel.is_cancelled() {
+                    return;
+                }
+                failures = if began.elapsed() >= HEALTHY_AFTER { 1 } else { failures + 1 };
+                let outcome = if panicked { "panic" } else { "error" };
+                counter!(metrics::UNITS, "unit" => "task", "outcome" => outcome).increment(1);
+                if failures > RESTARTS_MAX {
+                    counter!(metrics::UNITS, "unit" => "task", "outcome" => "gave_up").increment(1);
+                    tracing::error!(task = name, "a task that the node needs cannot be kept running: the node ends");
+                    return stop.fail(name);
+                }
+                tracing::error!(task = name, outcome, "a task that the node needs has ended and is started again");
+                let pause = PAUSE * 2_u32.pow(failures - 1).min(50);
+                if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return;
+                }
+            }
         });
     }
 
@@ -178,7 +219,13 @@ impl Health {
 pub struct Stop {
     drain: CancellationToken,
     now: CancellationToken,
+    failed: Arc<OnceLock<&'static str>>,
 }
+
+/// A node ended because a part of it could not be kept running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node has ended because its {0} could not be kept running; the log says why")]
+pub struct Failed(&'static str);
 
 impl Stop {
     /// Drains the node, or, if it is being drained already, ends it at once.
@@ -192,6 +239,17 @@ impl Stop {
     /// Drains the node; asking again changes nothing.
     pub fn drain(&self) {
         self.drain.cancel();
+    }
+
+    /// Drains the node because this part of it has failed.
+    pub(crate) fn fail(&self, part: &'static str) {
+        let _ = self.failed.set(part);
+        self.drain.cancel();
+    }
+
+    /// Whether a part of the node has failed.
+    pub(crate) fn outcome(&self) -> Result<(), Failed> {
+        self.failed.get().map_or(Ok(()), |part| Err(Failed(part)))
     }
 
     /// Resolves when the node is to be drained.
@@ -246,6 +304,16 @@ mod tests {
         let table = root.table();
         assert_eq!((table["panics"].running, table["panics"].panicked), (0, 1));
         assert_eq!((table["waits"].running, table["waits"].started, table["waits"].panicked), (0, 1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_the_node_needs_is_restarted_until_that_does_not_help() {
+        let (root, stop) = (Tasks::new(), Stop::default());
+        root.supervise("fragile", &stop, || async { panic!("on purpose") });
+        stop.drained().await;
+        assert_eq!(stop.outcome(), Err(Failed("fragile")));
+        root.end().await;
+        assert_eq!(root.table()["fragile"].running, 0);
     }
 
     #[tokio::test]

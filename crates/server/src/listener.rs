@@ -17,6 +17,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -83,6 +84,8 @@ pub(crate) struct Door {
     /// Only so many refusals are explained at a time; the others are just closed.
     explanations: Arc<Semaphore>,
     refused: Throttle,
+    /// Event streams and subscriptions: as many as connections, since one connection may carry many of them.
+    streams: Arc<AtomicUsize>,
 }
 
 /// A place among the connections; dropping it makes room for another one.
@@ -99,6 +102,7 @@ impl Door {
             next: parking_lot::Mutex::new(Instant::now()),
             explanations: Arc::new(Semaphore::new(64)),
             refused: Throttle::new(Duration::from_secs(1)),
+            streams: Arc::default(),
         }
     }
 
@@ -112,12 +116,19 @@ impl Door {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Takes a place.
+    /// Takes a place among the connections.
     fn enter(&self) -> Option<Permit> {
-        let entered = self
-            .open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < self.open_max).then_some(open + 1));
-        entered.is_ok().then(|| Permit(Arc::clone(&self.open)))
+        self.place(&self.open)
+    }
+
+    /// Takes a place among the event streams and subscriptions.
+    pub(crate) fn enter_stream(&self) -> Option<Permit> {
+        self.place(&self.streams)
+    }
+
+    fn place(&self, taken: &Arc<AtomicUsize>) -> Option<Permit> {
+        let more = |places| (places < self.open_max).then_some(places + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then(|| Permit(Arc::clone(taken)))
     }
 
     /// How long the next connection has to wait so that a herd comes in at the rate we can greet it. Up to a tenth of a second's worth
@@ -164,8 +175,8 @@ pub(crate) struct Port {
 }
 
 /// Accepts connections until the branch is cancelled; those that are open then finish the request they are at.
-pub(crate) async fn serve(port: Port, tasks: Tasks) {
-    let Port { name, listener, router, door, header_timeout, http2_only } = port;
+pub(crate) async fn serve(port: Arc<Port>, tasks: Tasks) {
+    let &Port { name, ref listener, ref router, ref door, header_timeout, http2_only } = &*port;
     let builder = connection_builder(&tasks, header_timeout, http2_only);
     loop {
         let accepted = tokio::select! {
@@ -179,9 +190,8 @@ pub(crate) async fn serve(port: Port, tasks: Tasks) {
                 continue;
             }
         };
-        // What we write is written whole; waiting for more would only make it late.
-        let _ = stream.set_nodelay(true);
-        let permit = match &door {
+        set_options(&stream);
+        let permit = match door {
             None => None,
             Some(door) => match door.enter() {
                 Some(permit) => Some(Arc::new(permit)),
@@ -199,7 +209,7 @@ pub(crate) async fn serve(port: Port, tasks: Tasks) {
             let _counted = counted;
             serving.await;
         });
-        if let Some(door) = &door {
+        if let Some(door) = door {
             let wait = door.pace(Instant::now());
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
@@ -208,8 +218,18 @@ pub(crate) async fn serve(port: Port, tasks: Tasks) {
     }
 }
 
+fn set_options(stream: &TcpStream) {
+    /// A client that acknowledges nothing for so long, or has no room for a byte, is gone for all we know: every write has a deadline.
+    const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
+    // What we write is written whole; waiting for more would only make it late. Both fail only for a connection that is gone already.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+}
+
 fn connection_builder(tasks: &Tasks, header_timeout: Duration, http2_only: bool) -> auto::Builder<Tasks> {
     const KEEP_ALIVE: Duration = Duration::from_secs(20);
+    /// Requests that one connection may have under way.
+    const STREAMS_MAX: u32 = 100;
     let mut builder = auto::Builder::new(tasks.clone());
     builder
         .http1()
@@ -222,7 +242,7 @@ fn connection_builder(tasks: &Tasks, header_timeout: Duration, http2_only: bool)
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .max_concurrent_streams(1000)
+        .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(16 * 1024);
     if http2_only { builder.http2_only() } else { builder }
 }

@@ -10,7 +10,7 @@ mod quotes;
 mod stream;
 mod ws;
 
-use std::{sync::Arc, time::Instant};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use ::metrics::{counter, histogram};
 use axum::{
@@ -18,9 +18,10 @@ use axum::{
     extract::{FromRequestParts, Request},
     http::{HeaderMap, Method, Uri, header, request::Parts},
     middleware::{Next, from_fn},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::{any, get, post},
 };
+use futures_util::FutureExt as _;
 use tickwire_channels::handshake;
 
 use self::problem::Problem;
@@ -60,7 +61,9 @@ pub(crate) fn router(node: &Arc<Node>) -> Router {
 async fn observe(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = method_label(request.method());
-    let response = next.run(request).await;
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    // The panic itself is logged by the hook, with its place; to the client it is our fault and nothing more.
+    let response = answered.unwrap_or_else(|_| Problem::internal().into_response());
     let status = response.status().as_str().to_owned();
     histogram!(metrics::HTTP_DURATION, "status" => status.clone(), "method" => method).record(began.elapsed());
     counter!(metrics::HTTP_REQUESTS, "status" => status, "method" => method).increment(1);

@@ -48,7 +48,7 @@ pub(crate) async fn follow(
         None => None,
     };
     let since = last_event(&headers, &subjects)?;
-    let mut follower = Follower::new(&node, &client.principal, "sse", min_interval);
+    let mut follower = Follower::new(&node, &client.principal, "sse", min_interval).map_err(refusal)?;
     let mut events = Vec::from(&b"retry: 1000\n\n"[..]);
     for subject in &subjects {
         if let Some(snapshot) = follower.follow(&node, subject, since.as_ref()).await {
@@ -70,6 +70,8 @@ fn refusal(error: FollowError) -> Problem {
     match error {
         FollowError::Unauthorized { .. } => Problem::forbidden(code, detail),
         FollowError::UnknownSymbol { .. } | FollowError::Unmatched { .. } => Problem::not_found(code, detail),
+        FollowError::TooManyStreams => Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, "Too many streams", detail)
+            .header(header::RETRY_AFTER, HeaderValue::from_static("1")),
         FollowError::NoTopic | FollowError::TooMany { .. } => Problem::bad_request(code, detail),
     }
 }

@@ -48,9 +48,13 @@ async fn the_names_that_dashboards_rely_on_are_there() {
 #[tokio::test]
 async fn the_node_describes_itself() {
     let node = TestNode::start(&[r#"feed=[{"kind":"simulated"}]"#, "node.id=n1"]).await;
-    let get = async |path: &str| -> Value { node.client.get(node.admin(path)).send().await.unwrap().json().await.unwrap() };
+    let get =
+        async |path: &str| -> Value { node.client.get(node.admin(path)).send().await.unwrap().json().await.unwrap() };
     let cluster = get("/cluster").await;
-    assert_eq!((&cluster["node"], &cluster["members"][0]["state"], &cluster["feeds"][0]["kind"]), (&json!("n1"), &json!("alive"), &json!("simulated")));
+    assert_eq!(
+        (&cluster["node"], &cluster["members"][0]["state"], &cluster["feeds"][0]["kind"]),
+        (&json!("n1"), &json!("alive"), &json!("simulated"))
+    );
     assert!(get("/debug/tasks").await["tasks"]["accept loop"]["running"].as_u64().unwrap() >= 1);
     assert!(get("/debug/memory").await["resident_bytes"].as_u64().unwrap() > 1_000_000);
     let index = node.client.get(node.admin("/")).send().await.unwrap().text().await.unwrap();
@@ -71,5 +75,5 @@ async fn a_drain_over_the_admin_port_makes_it_unready_first() {
     assert_eq!(node.client.get(node.admin("/livez")).send().await.unwrap().status(), 200);
     // A second request does not wait for the delay.
     node.stop.request();
-    tokio::time::timeout(PATIENCE, node.ended).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, node.ended).await.unwrap().unwrap().unwrap();
 }

@@ -2,9 +2,7 @@
 
 use futures_util::stream;
 use serde_json::json;
-use tickwire_proto::v1::{
-    self as pb, market_service_client::MarketServiceClient, subscribe_response::Message,
-};
+use tickwire_proto::v1::{self as pb, market_service_client::MarketServiceClient, subscribe_response::Message};
 use tonic::{Code, Request, transport::Channel};
 
 use crate::node::{PATIENCE, PUBLISHER, TestNode};
@@ -106,7 +104,7 @@ async fn open_streams_do_not_hold_up_a_drain() {
     let status = publishing.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("1 quotes of this stream were taken"), "{status}");
-    tokio::time::timeout(PATIENCE, node.ended).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, node.ended).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -122,11 +120,15 @@ async fn health_and_reflection_answer() {
         .await;
     }
     use tonic_reflection::pb::v1::{
-        ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
-        server_reflection_response::MessageResponse,
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
     };
-    let ask = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
-    let mut answers = ServerReflectionClient::new(channel).server_reflection_info(stream::iter([ask])).await.unwrap().into_inner();
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers =
+        ServerReflectionClient::new(channel).server_reflection_info(stream::iter([ask])).await.unwrap().into_inner();
     let answer = answers.message().await.unwrap().unwrap();
     let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else { panic!("{answer:?}") };
     let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();

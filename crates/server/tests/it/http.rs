@@ -4,7 +4,12 @@ use serde_json::{Value, json};
 
 use crate::node::{PUBLISHER, TestNode, eventually};
 
-async fn post(node: &TestNode, key: Option<&str>, content_type: &str, body: impl Into<reqwest::Body>) -> (u16, reqwest::header::HeaderMap, Value) {
+async fn post(
+    node: &TestNode,
+    key: Option<&str>,
+    content_type: &str,
+    body: impl Into<reqwest::Body>,
+) -> (u16, reqwest::header::HeaderMap, Value) {
     let mut request = node.client.post(node.http("/v1/quotes")).header("content-type", content_type).body(body);
     if let Some(key) = key {
         request = request.bearer_auth(key);
@@ -24,11 +29,18 @@ async fn quotes_are_taken_in_every_form() {
         ("text/csv", "symbol,bid,ask\nX/Y:Z,1,2\n"),
     ] {
         let (status, _, answer) = post(&node, Some(PUBLISHER), content_type, body).await;
-        assert_eq!((status, &answer["accepted"], &answer["rejected"]), (202, &json!(1), &json!([])), "{content_type}: {answer}");
+        assert_eq!(
+            (status, &answer["accepted"], &answer["rejected"]),
+            (202, &json!(1), &json!([])),
+            "{content_type}: {answer}"
+        );
     }
     let (status, list) = node.get("/v1/quotes").await;
     let symbols: Vec<_> = list["quotes"].as_array().unwrap().iter().map(|quote| quote["symbol"].clone()).collect();
-    assert_eq!((status, symbols, &list["next"]), (200, vec![json!("A"), json!("B"), json!("C"), json!("X/Y:Z")], &Value::Null));
+    assert_eq!(
+        (status, symbols, &list["next"]),
+        (200, vec![json!("A"), json!("B"), json!("C"), json!("X/Y:Z")], &Value::Null)
+    );
     let (_, page) = node.get("/v1/quotes?limit=2&after=A").await;
     assert_eq!((page["quotes"].as_array().unwrap().len(), &page["next"]), (2, &json!("C")));
     for path in ["/v1/quotes/X/Y:Z", "/v1/quotes/X%2FY%3AZ"] {
@@ -42,7 +54,8 @@ async fn quotes_are_taken_in_every_form() {
 #[tokio::test]
 async fn a_bad_quote_costs_itself_only() {
     let node = TestNode::start(&[]).await;
-    let answer = node.publish(json!([{"symbol": "A", "bid": "1"}, {"symbol": "A", "bid": "-1"}, {"symbol": "A"}])).await;
+    let answer =
+        node.publish(json!([{"symbol": "A", "bid": "1"}, {"symbol": "A", "bid": "-1"}, {"symbol": "A"}])).await;
     assert_eq!(answer["accepted"], 1);
     assert_eq!(answer["rejected"][0]["index"], 1);
     assert_eq!(answer["rejected"][0]["code"], "invalid_price");
@@ -106,7 +119,8 @@ async fn wrong_requests_get_a_problem_that_says_what_to_change() {
 async fn pages_of_other_hosts_may_not_write() {
     let node = TestNode::start(&["auth.publish=open"]).await;
     let send = async |origin: &str| {
-        let request = node.client.post(node.http("/v1/quotes")).header("origin", origin).json(&json!({"symbol": "A", "bid": 1}));
+        let request =
+            node.client.post(node.http("/v1/quotes")).header("origin", origin).json(&json!({"symbol": "A", "bid": 1}));
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!(send("https://evil.example").await, 403);
@@ -130,7 +144,10 @@ async fn bars_of_the_mid_price_are_rolled_up() {
     .await;
     let (_, answer) = node.get("/v1/bars/A?interval=1m").await;
     let bar = &answer["bars"][0];
-    assert_eq!((&bar["open"], &bar["high"], &bar["low"], &bar["close"], &bar["count"]), (&json!("2"), &json!("4"), &json!("2"), &json!("4"), &json!(2)));
+    assert_eq!(
+        (&bar["open"], &bar["high"], &bar["low"], &bar["close"], &bar["count"]),
+        (&json!("2"), &json!("4"), &json!("2"), &json!("4"), &json!(2))
+    );
     assert_eq!(answer["day"]["high"], "4");
     let (_, answer) = node.get("/v1/bars/A?interval=1m&from=1970-01-01T00:02:00Z").await;
     assert_eq!(answer["bars"].as_array().unwrap().len(), 1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tickwire_server::{
-    Addresses, App, Stop,
+    Addresses, App, Failed, Stop,
     auth::{Grant, mint, unix_now},
     config::{Config, Sources},
 };
@@ -29,7 +29,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct TestNode {
     pub(crate) addresses: Addresses,
     pub(crate) stop: Stop,
-    pub(crate) ended: JoinHandle<()>,
+    pub(crate) ended: JoinHandle<Result<(), Failed>>,
     pub(crate) client: reqwest::Client,
     config: Config,
 }
@@ -100,7 +100,7 @@ impl TestNode {
     pub(crate) async fn end(self) {
         self.stop.request();
         self.stop.request();
-        tokio::time::timeout(PATIENCE, self.ended).await.expect("the drain ends").unwrap();
+        tokio::time::timeout(PATIENCE, self.ended).await.expect("the drain ends").unwrap().unwrap();
     }
 }
 

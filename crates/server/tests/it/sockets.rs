@@ -30,11 +30,20 @@ async fn a_ticker_gives_a_snapshot_then_every_update() {
     let (status, reply) = socket.join("ticker:EURUSD", json!({})).await;
     assert_eq!(status, "ok");
     assert_eq!(reply["quote"]["bid"], "1.10");
-    assert_eq!((&reply["seq"], &reply["recovered"], &reply["missed"], &reply["status"]), (&json!(1), &json!(false), &json!([]), &json!("ok")));
+    assert_eq!(
+        (&reply["seq"], &reply["recovered"], &reply["missed"], &reply["status"]),
+        (&json!(1), &json!(false), &json!([]), &json!("ok"))
+    );
     node.publish(quote("1.11", "1.12")).await;
     let update = socket.next().await;
-    assert_eq!((&update[0], &update[1], &update[2], &update[3]), (&Value::Null, &Value::Null, &json!("ticker:EURUSD"), &json!("update")));
-    assert_eq!((&update[4]["bid"], &update[4]["seq"], &update[4]["epoch"]), (&json!("1.11"), &json!(2), &reply["epoch"]));
+    assert_eq!(
+        (&update[0], &update[1], &update[2], &update[3]),
+        (&Value::Null, &Value::Null, &json!("ticker:EURUSD"), &json!("update"))
+    );
+    assert_eq!(
+        (&update[4]["bid"], &update[4]["seq"], &update[4]["epoch"]),
+        (&json!("1.11"), &json!(2), &reply["epoch"])
+    );
     assert!(update[4].get("n").is_none());
 
     socket.send(json!(["1", "2", "ticker:EURUSD", "ping", {}])).await;
@@ -53,12 +62,15 @@ async fn a_client_resumes_without_a_hole() {
     let since = json!({"epoch": reply["epoch"], "seq": 1});
     let (_, reply) = Socket::open(&node, "").await.join("ticker:EURUSD", json!({"since": since})).await;
     assert_eq!(reply["recovered"], true);
-    let seqs: Vec<_> = reply["missed"].as_array().unwrap().iter().map(|update| update["seq"].as_u64().unwrap()).collect();
+    let seqs: Vec<_> =
+        reply["missed"].as_array().unwrap().iter().map(|update| update["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, [2, 3]);
-    let (_, reply) = Socket::open(&node, "").await.join("ticker:EURUSD", json!({"since": since, "max_rate": "250ms"})).await;
+    let (_, reply) =
+        Socket::open(&node, "").await.join("ticker:EURUSD", json!({"since": since, "max_rate": "250ms"})).await;
     assert_eq!(reply["missed"].as_array().unwrap().len(), 1);
     assert_eq!(reply["missed"][0]["n"], 2);
-    let (_, reply) = Socket::open(&node, "").await.join("ticker:EURUSD", json!({"since": {"epoch": "other", "seq": 1}})).await;
+    let (_, reply) =
+        Socket::open(&node, "").await.join("ticker:EURUSD", json!({"since": {"epoch": "other", "seq": 1}})).await;
     assert_eq!((&reply["recovered"], &reply["seq"]), (&json!(false), &json!(3)));
     node.end().await;
 }
@@ -97,7 +109,8 @@ async fn a_room_broadcasts_echoes_and_remembers() {
     ann.send(json!(["1", "4", "room:a", "other", {}])).await;
     assert_eq!(ann.reply().await, ("error".to_owned(), json!({"reason": "unhandled event"})));
     let (_, reply) = Socket::open(&node, "").await.join("room:a", json!({})).await;
-    let texts: Vec<_> = reply["history"].as_array().unwrap().iter().map(|entry| entry["payload"]["text"].clone()).collect();
+    let texts: Vec<_> =
+        reply["history"].as_array().unwrap().iter().map(|entry| entry["payload"]["text"].clone()).collect();
     assert_eq!(texts, ["two", "three"]);
     node.end().await;
 }
@@ -155,7 +168,9 @@ async fn upgrades_are_refused_as_phoenix_does() {
         assert!(matches!(outcome, Some(tungstenite::Error::Http(answer)) if answer.status() == 403), "{vsn:?}");
     }
     tokio_tungstenite::connect_async(url("")).await.unwrap();
-    tokio_tungstenite::connect_async(format!("ws://{}/socket/websocket/?vsn=2.0.0", node.addresses.http)).await.unwrap();
+    tokio_tungstenite::connect_async(format!("ws://{}/socket/websocket/?vsn=2.0.0", node.addresses.http))
+        .await
+        .unwrap();
     node.end().await;
 }
 
@@ -182,7 +197,8 @@ async fn a_token_that_expires_closes_its_socket() {
     let mut socket = Socket::open(&node, &format!("&token={token}")).await;
     assert_eq!(socket.join("ticker:EURUSD", json!({})).await.0, "ok");
     assert_eq!(socket.closed().await, (1001, "token_expired".to_owned()));
-    eventually("the token is refused", async || Socket::try_open(&node, &format!("&token={token}")).await.is_err()).await;
+    eventually("the token is refused", async || Socket::try_open(&node, &format!("&token={token}")).await.is_err())
+        .await;
     assert_eq!(refused(Socket::try_open(&node, &format!("&token={token}")).await), (403, "token_expired".to_owned()));
     node.end().await;
 }
@@ -205,7 +221,7 @@ async fn a_drain_closes_sockets_with_1012_and_ends() {
     socket.join("ticker:EURUSD", json!({})).await;
     node.stop.request();
     assert_eq!(socket.closed().await, (1012, "shutdown".to_owned()));
-    tokio::time::timeout(Duration::from_secs(10), node.ended).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), node.ended).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -57,7 +57,10 @@ async fn a_stream_begins_with_a_snapshot_and_goes_on_where_it_ended() {
     node.publish(json!({"symbol": "A", "bid": "1"})).await;
     let mut events = Events::open(&node, "topics=ticker:A", None).await;
     let snapshot = events.next().await.unwrap();
-    assert_eq!((snapshot.name.as_str(), &snapshot.data["topic"], &snapshot.data["quote"]["bid"]), ("snapshot", &json!("ticker:A"), &json!("1")));
+    assert_eq!(
+        (snapshot.name.as_str(), &snapshot.data["topic"], &snapshot.data["quote"]["bid"]),
+        ("snapshot", &json!("ticker:A"), &json!("1"))
+    );
     node.publish(json!({"symbol": "A", "bid": "2"})).await;
     let update = events.next().await.unwrap();
     assert_eq!((update.name.as_str(), &update.data["bid"], &update.data["seq"]), ("update", &json!("2"), &json!(2)));
@@ -100,10 +103,13 @@ async fn a_room_and_several_symbols_share_a_stream_that_a_drain_ends() {
     let send = node.client.post(node.http("/v1/topics/room:a/broadcast")).bearer_auth(crate::node::PUBLISHER);
     send.json(&json!({"event": "news", "payload": {"text": "a\nb"}})).send().await.unwrap();
     let news = events.next().await.unwrap();
-    assert_eq!((news.name.as_str(), news.data), ("broadcast", json!({"topic": "room:a", "event": "news", "payload": {"text": "a\nb"}})));
+    assert_eq!(
+        (news.name.as_str(), news.data),
+        ("broadcast", json!({"topic": "room:a", "event": "news", "payload": {"text": "a\nb"}}))
+    );
     node.stop.request();
     let farewell = events.next().await.unwrap();
     assert_eq!((farewell.name.as_str(), farewell.data), ("close", json!({"reason": "shutdown"})));
     assert!(events.next().await.is_none());
-    tokio::time::timeout(Duration::from_secs(10), node.ended).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), node.ended).await.unwrap().unwrap().unwrap();
 }

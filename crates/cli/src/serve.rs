@@ -1,0 +1,76 @@
+//! `tickwire serve`: runs one node.
+
+use std::{path::PathBuf, time::Duration};
+
+use tickwire_server::{
+    App, BuildError,
+    config::{Config, Sources},
+    telemetry,
+};
+
+use crate::{
+    failure::{Failure, Outcome},
+    output,
+};
+
+/// Run one node, alone or in a cluster
+///
+/// Serves sockets, the HTTP API and the web page on one port, gRPC on a second one, health and metrics on a third. Without a
+/// configuration it listens on loopback only.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tickwire serve
+  tickwire serve -c tickwire.toml
+  tickwire serve --set listen.http=0.0.0.0:8080 --set log.level=debug
+  tickwire serve --set 'feed=[{kind=\"simulated\"}]'
+
+SIGTERM and SIGINT drain the node; a second signal ends it at once.")]
+pub(crate) struct Args {
+    /// Configuration file, see `tickwire config default`
+    #[arg(short, long, value_name = "FILE", env = "TICKWIRE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Set one key, over file and environment
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// How long the runtime may take to let go of what is left when the node has ended.
+const LAST_GRACE: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(args: Args) -> Outcome {
+    let sources = Sources { file: args.config, env: std::env::vars().collect(), sets: args.sets };
+    let config = Config::load(sources).map_err(Failure::usage)?;
+    telemetry::init(&config.log, output::stderr_colors()).map_err(Failure::usage)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    // The sockets have threads of their own; what is left for the runtime is HTTP, gRPC, feeds and timers.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("runtime").build();
+    let runtime = runtime.map_err(|error| Failure::Failed(anyhow::Error::from(error).context("start the runtime")))?;
+    let outcome = runtime.block_on(Box::pin(serve(config)));
+    runtime.shutdown_timeout(LAST_GRACE);
+    outcome
+}
+
+async fn serve(config: Config) -> Outcome {
+    let app = App::build(config).map_err(|error: BuildError| Failure::failed(error))?;
+    let signals = app.stop_handle().on_signals();
+    let http = app.addresses().http;
+    output::say(format_args!("tickwire {} is at http://{}/", env!("CARGO_PKG_VERSION"), reachable(http)));
+    tokio::select! {
+        ended = app.run() => ended.map_err(Failure::failed),
+        Err(error) = signals => Err(Failure::Failed(anyhow::Error::from(error).context("listen for signals"))),
+    }
+}
+
+/// An address that a browser on this machine can open: nobody can connect to 0.0.0.0.
+fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
