@@ -31,7 +31,7 @@ impl Default for MountLimits {
             idle_timeout: Duration::from_secs(90),
             websocket: websocket::Limits::default(),
             channels_max: 1_000,
-            messages_per_second: NonZeroU32::new(1_000),
+            messages_per_second: NonZeroU32::new(5_000),
         }
     }
 }

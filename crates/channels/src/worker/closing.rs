@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    Command,
     run::Worker,
     sockets::{Running, State},
     timers::Why,
@@ -111,13 +112,21 @@ impl Worker {
         }
     }
 
-    /// Ends all channels and drops all sockets.
+    /// Ends all channels and drops all sockets, those too that were on their way.
     pub(super) fn exit(mut self) {
         let keys: Vec<usize> = self.sockets.slab.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.end_channels(key, CloseReason::Shutdown);
             self.remove(key);
         }
+        self.commands.extend(self.shared.refuse_commands());
+        for command in std::mem::take(&mut self.commands) {
+            if matches!(command, Command::Adopt(_)) {
+                self.forget_connection();
+            }
+        }
         self.shared.pubsub().detach(self.shared.sink);
+        // Nothing comes any more; should the inbox press, it lets go.
+        self.shared.inbox.take(&mut Vec::new());
     }
 }

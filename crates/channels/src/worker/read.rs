@@ -12,7 +12,6 @@ use super::{
     run::Worker,
     shared::Adoption,
     sockets::{Socket, State},
-    timers::Why,
 };
 use crate::{
     close::CloseReason,
@@ -42,13 +41,9 @@ impl Worker {
             return self.forget_connection();
         }
         self.next_socket += 1;
-        let (expires_at, idle_timeout) = (info.expires_at, info.limits.idle_timeout);
         entry.insert(Box::new(Socket::new(self.next_socket, stream, info, self.now)));
         self.meters.connections.increment(1.0);
-        self.sockets.set_timer(key, self.now + idle_timeout, Why::Idle);
-        if let Some(at) = expires_at {
-            self.sockets.set_timer(key, at, Why::Expiry);
-        }
+        self.check_life(key);
         if self.shared.node.draining.load(Ordering::Relaxed) {
             return self.sockets.doom(key, CloseReason::Shutdown);
         }
@@ -117,7 +112,10 @@ impl Worker {
                 self.sockets.queued(key);
             }
             Incoming::Pong(_) => {}
-            Incoming::Close(_) => self.sockets.doom(key, CloseReason::ClientClose),
+            Incoming::Close(_) => {
+                socket.client_closed = true;
+                self.sockets.doom(key, CloseReason::ClientClose);
+            }
         }
     }
 

@@ -193,7 +193,7 @@ impl Worker {
     fn fire(&mut self, Timer { socket: key, why, .. }: Timer) {
         let now = self.now;
         match why {
-            Why::Idle => self.check_idle(key),
+            Why::Life => self.check_life(key),
             Why::Write => self.sockets.check_write(key, now),
             Why::Rate(slot) => {
                 if let Some(socket) = self.sockets.get_mut(key) {
@@ -201,19 +201,25 @@ impl Worker {
                     self.sockets.queued(key);
                 }
             }
-            Why::Expiry => self.sockets.doom(key, CloseReason::TokenExpired),
             Why::Drain => self.sockets.doom(key, CloseReason::Shutdown),
             Why::Linger => self.sockets.doom(key, CloseReason::ConnectionLost),
         }
     }
 
-    fn check_idle(&mut self, key: usize) {
+    /// Looks whether a client has been silent for too long, or may not be here any more, and when to look again.
+    pub(super) fn check_life(&mut self, key: usize) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let idle_at = socket.heard_at + socket.info.limits.idle_timeout;
-        if idle_at > self.now {
-            self.sockets.set_timer(key, idle_at, Why::Idle);
-        } else {
+        let idle_timeout = socket.info.limits.idle_timeout;
+        // A client that is not read from cannot be heard.
+        let heard_at = if socket.is_paused() { self.now } else { socket.heard_at };
+        let idle_at = heard_at + idle_timeout;
+        let expires_at = socket.info.expires_at;
+        if expires_at.is_some_and(|at| at <= self.now) {
+            self.sockets.doom(key, CloseReason::TokenExpired);
+        } else if idle_at <= self.now {
             self.sockets.doom(key, CloseReason::IdleTimeout);
+        } else {
+            self.sockets.set_timer(key, expires_at.map_or(idle_at, |at| at.min(idle_at)), Why::Life);
         }
     }
 

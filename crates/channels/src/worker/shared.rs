@@ -144,7 +144,8 @@ pub(crate) struct Shared {
     pub(super) inbox: Arc<Inbox>,
     pub(super) sink: SinkId,
     pubsub: PubSub,
-    commands: Mutex<Vec<Command>>,
+    /// `None` once the worker has ended: nobody would take them any more.
+    commands: Mutex<Option<Vec<Command>>>,
     /// Connections that are open here or on their way.
     pub(super) connections: AtomicUsize,
     /// Connections that are on their way.
@@ -211,7 +212,7 @@ impl Shared {
             inbox,
             sink,
             pubsub,
-            commands: Mutex::default(),
+            commands: Mutex::new(Some(Vec::new())),
             connections: AtomicUsize::new(0),
             adopting: AtomicUsize::new(0),
             joins: AtomicUsize::new(0),
@@ -227,17 +228,25 @@ impl Shared {
 
     /// Queues a command. Each kind of them has a bound where it comes from: adoptions `adopting_max`, channels and joins their own.
     pub(crate) fn command(&self, command: Command) {
-        self.commands.lock().push(command);
+        if let Some(commands) = self.commands.lock().as_mut() {
+            commands.push(command);
+        }
         self.bell.ring();
     }
 
     /// Appends what waits.
     pub(super) fn take_commands(&self, into: &mut VecDeque<Command>) {
         let mut commands = self.commands.lock();
+        let Some(commands) = commands.as_mut() else { return };
         into.extend(commands.drain(..));
         if commands.capacity() > COMMANDS_KEPT {
             commands.shrink_to(COMMANDS_KEPT);
         }
+    }
+
+    /// Takes what waits, and no more commands.
+    pub(super) fn refuse_commands(&self) -> Vec<Command> {
+        self.commands.lock().take().unwrap_or_default()
     }
 
     pub(super) fn hush(&self) {

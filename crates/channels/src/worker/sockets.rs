@@ -50,6 +50,8 @@ pub(super) struct Socket {
     ready: bool,
     /// The peer has closed its side: what is left to be read ends with it.
     pub(super) read_closed: bool,
+    /// The client has sent its close frame: once it is answered, nothing is left to wait for.
+    pub(super) client_closed: bool,
     /// It is not read from until it has taken what it asked for before.
     paused: bool,
 }
@@ -95,12 +97,17 @@ impl Socket {
             dirty: false,
             ready: false,
             read_closed: false,
+            client_closed: false,
             paused: false,
         }
     }
 
     pub(super) fn running(&mut self, slot: u32) -> Option<&mut Running> {
         self.channels.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -285,6 +292,9 @@ impl Sockets {
             socket.state = State::Lingering;
             // If it fails the connection is gone, which reading will tell.
             let _ = socket.stream.shutdown(std::net::Shutdown::Write);
+            if socket.client_closed {
+                self.doom(key, CloseReason::ConnectionLost);
+            }
         }
         if paused {
             self.mark_ready(key);
@@ -336,8 +346,11 @@ impl Sockets {
 
     /// Puts the lists right after a panic has left some of their sockets out.
     pub(super) fn recover(&mut self) {
-        (self.dirty, self.ready) = (Vec::new(), Vec::new());
+        (self.dirty, self.ready, self.doomed) = (Vec::new(), Vec::new(), Vec::new());
         for (key, socket) in &mut self.slab {
+            if socket.state == State::Doomed {
+                self.doomed.push((key, CloseReason::InternalError));
+            }
             (socket.dirty, socket.ready) = (true, true);
             self.dirty.push(key);
             self.ready.push(key);

@@ -23,14 +23,13 @@ pub(super) struct Timer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
-    /// The client may have been silent for too long.
-    Idle,
+    /// The client may have been silent for too long, or its token may have expired. One timer for both, never further away than the idle
+    /// timeout: timers outlive their sockets, and those of a token's whole life would pile up.
+    Life,
     /// The client may have taken nothing for too long.
     Write,
     /// An update of this join has waited for its interval.
     Rate(u32),
-    /// The token has expired.
-    Expiry,
     /// It is this socket's turn to be drained.
     Drain,
     /// Its client has had time enough to take the close frame.

@@ -1,10 +1,15 @@
 //! What goes wrong stays where it went wrong.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tickwire_channels::{MountLimits, WorkersConfig, websocket::Opcode};
+use tickwire_channels::{MountLimits, Payload, WorkersConfig, websocket::Opcode};
+use tickwire_pubsub::{Broadcast, Role, Topic};
 
-use crate::support::{Frame, Server, eventually};
+use crate::support::{Frame, Server, eventually, stamp};
 
 fn limits(change: impl FnOnce(&mut MountLimits)) -> Server {
     let mut limits = MountLimits::default();
@@ -79,6 +84,7 @@ fn a_clients_close_is_answered_with_1000() {
     let mut client = server.v2();
     client.frame(Opcode::Close, b"\x03");
     client.expect_close(1002, "protocol_error");
+    drop(client);
     eventually("nothing is left", || server.workers.connections() == 0 && server.workers.joins() == 0);
 }
 
@@ -186,11 +192,14 @@ fn a_client_that_takes_nothing_is_cut() {
     let server = Server::with(config, MountLimits::default());
     let mut client = server.v2();
     client.join("ticker:A", "{}");
+    let payload = Payload::Json(format!("\"{}\"", "x".repeat(100_000)).into());
+    let topic = Topic::new("ticker:A").unwrap();
     let mut seq = 0;
     eventually("it is cut", || {
-        let batch: Vec<_> = (0..100).map(|more| crate::support::update("ticker:A", seq + more + 1)).collect();
-        seq += 100;
-        server.pubsub.broadcast(&batch);
+        seq += 1;
+        let (event, now) = ("update".into(), Instant::now());
+        let update = Broadcast::latest(topic.clone(), event, payload.clone(), Role::Update, stamp(seq), now);
+        server.pubsub.broadcast(&[Arc::new(update)]);
         server.workers.connections() == 0
     });
 }

@@ -25,7 +25,7 @@ fn draining_closes_all_sockets_and_takes_no_more() {
         let workers = server.workers.clone();
         async move { workers.drain(Duration::from_millis(300)).await }
     });
-    for client in &mut clients {
+    for mut client in clients {
         client.expect_close(1012, "shutdown");
     }
     server.runtime.block_on(drained).unwrap();
