@@ -86,7 +86,8 @@ impl Options {
     }
 
     /// Where the connection goes, with everything that the handshake sends. Holds the token: not to be shown.
-    pub(crate) fn request_uri(&self) -> String {
+    #[must_use]
+    pub fn request_uri(&self) -> String {
         let mut uri = format!("{}?vsn=2.0.0", self.url);
         let token = self.token.iter().map(|token| ("token", token));
         for (name, value) in self.params.iter().map(|(name, value)| (name.as_str(), value)).chain(token) {

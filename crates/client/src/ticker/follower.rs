@@ -1,6 +1,6 @@
 //! Checks what arrives for one symbol against what was promised.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
 use super::{Change, Feed, Malformed, Mark, Snapshot, Update};
 use crate::{Event, Payload};
@@ -74,9 +74,9 @@ impl Follower {
     #[must_use]
     pub fn apply(&mut self, event: Event) -> Vec<Change> {
         match event {
-            Event::Rejoined(reply) => match parse::<Snapshot>("phx_reply", &reply) {
+            Event::Rejoined(reply) => match Snapshot::parse(reply.bytes()) {
                 Ok(reply) => self.joined(reply),
-                Err(malformed) => vec![Change::Malformed(malformed)],
+                Err(problem) => vec![Change::Malformed(malformed("phx_reply", &problem))],
             },
             Event::Message { event, payload } => {
                 vec![self.message(event, payload).unwrap_or_else(Change::Malformed)]
@@ -108,12 +108,14 @@ impl Follower {
     }
 
     fn message(&mut self, event: String, payload: Payload) -> Result<Change, Malformed> {
-        Ok(match event.as_str() {
-            "update" => self.update(parse(&event, &payload)?),
-            "snapshot" => self.restart(parse(&event, &payload)?),
-            "status" => Change::Status(parse::<Feed>(&event, &payload)?),
-            _ => Change::Other { event, payload },
-        })
+        let json = payload.bytes();
+        let change = match event.as_str() {
+            "update" => Update::parse(json).map(|update| self.update(update)),
+            "snapshot" => Snapshot::parse(json).map(|snapshot| self.restart(snapshot)),
+            "status" => serde_json::from_slice::<Feed>(json).map(Change::Status),
+            _ => return Ok(Change::Other { event, payload }),
+        };
+        change.map_err(|problem| malformed(&event, &problem))
     }
 
     fn update(&mut self, update: Update) -> Change {
@@ -148,9 +150,8 @@ impl Follower {
     }
 }
 
-fn parse<T: DeserializeOwned>(event: &str, payload: &Payload) -> Result<T, Malformed> {
-    serde_json::from_slice(payload.bytes())
-        .map_err(|error| Malformed { event: event.to_owned(), problem: error.to_string() })
+fn malformed(event: &str, problem: &serde_json::Error) -> Malformed {
+    Malformed { event: event.to_owned(), problem: problem.to_string() }
 }
 
 #[cfg(test)]

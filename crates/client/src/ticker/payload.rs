@@ -1,6 +1,8 @@
 //! The payloads of a `ticker` channel.
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 /// A place in one symbol's order of updates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,40 +47,82 @@ pub struct Quote {
 }
 
 /// A newer value.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     /// The value.
-    #[serde(flatten)]
     pub quote: Quote,
     /// Its place.
-    #[serde(flatten)]
     pub mark: Mark,
     /// How many received updates it stands for, itself included.
-    #[serde(default = "one")]
     pub n: u64,
+    /// The JSON text as it arrived.
+    pub json: Bytes,
+}
+
+/// A join reply, or the push that replaces it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The newest value, if there is one yet.
+    pub quote: Option<Quote>,
+    /// Its place.
+    pub mark: Mark,
+    /// Whether `missed` is all that was asked for.
+    pub recovered: bool,
+    /// The updates behind the place that the join asked to resume from.
+    pub missed: Vec<Update>,
+    /// Whether the value is live.
+    pub status: Option<Feed>,
+    /// The JSON text as it arrived.
+    pub json: Bytes,
+}
+
+/// What an update says beside the quote's own fields.
+#[derive(Deserialize)]
+struct Place {
+    #[serde(flatten)]
+    mark: Mark,
+    #[serde(default = "one")]
+    n: u64,
 }
 
 fn one() -> u64 {
     1
 }
 
-/// A join reply, or the push that replaces it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Snapshot {
-    /// The newest value, if there is one yet.
-    pub quote: Option<Quote>,
-    /// Its place.
-    #[serde(flatten)]
-    pub mark: Mark,
-    /// Whether `missed` is all that was asked for.
-    #[serde(default)]
-    pub recovered: bool,
-    /// The updates behind the place that the join asked to resume from.
-    #[serde(default)]
-    pub missed: Vec<Update>,
-    /// Whether the value is live.
-    #[serde(default)]
-    pub status: Option<Feed>,
+impl Update {
+    /// Reads the payload of an `update`.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn parse(json: &Bytes) -> Result<Self, serde_json::Error> {
+        let Place { mark, n } = serde_json::from_slice(json)?;
+        Ok(Self { quote: serde_json::from_slice(json)?, mark, n, json: json.clone() })
+    }
+}
+
+impl Snapshot {
+    /// Reads a join reply or the payload of a `snapshot`.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn parse(json: &Bytes) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Fields<'a> {
+            quote: Option<Quote>,
+            epoch: String,
+            seq: u64,
+            #[serde(default)]
+            recovered: bool,
+            #[serde(borrow, default)]
+            missed: Vec<&'a RawValue>,
+            #[serde(default)]
+            status: Option<Feed>,
+        }
+        let Fields { quote, epoch, seq, recovered, missed, status } = serde_json::from_slice(json)?;
+        let update = |text: &RawValue| Update::parse(&json.slice_ref(text.get().as_bytes()));
+        let missed = missed.into_iter().map(update).collect::<Result<_, _>>()?;
+        Ok(Self { quote, mark: Mark { epoch, seq }, recovered, missed, status, json: json.clone() })
+    }
 }
 
 /// Whether a value is live, and since when that is so.

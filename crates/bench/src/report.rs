@@ -1,0 +1,319 @@
+//! What a run has measured, for people and for scripts.
+
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::check::Checks;
+
+/// The longest latency that is told apart, in microseconds.
+const LATENCY_MAX_US: u64 = 600_000_000;
+
+/// A histogram of microseconds, with three significant digits.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are valid")
+}
+
+/// Counts a duration.
+pub(crate) fn record(histogram: &mut Histogram<u64>, value: Duration) {
+    histogram.saturating_record(u64::try_from(value.as_micros()).unwrap_or(u64::MAX).max(1));
+}
+
+/// Percentiles of a duration, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    /// Half are below.
+    pub p50_us: u64,
+    /// 99 of 100 are below.
+    pub p99_us: u64,
+    /// 999 of 1000 are below.
+    pub p999_us: u64,
+    /// The largest.
+    pub max_us: u64,
+    /// How many there were.
+    pub count: u64,
+}
+
+impl From<&Histogram<u64>> for Percentiles {
+    fn from(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Self { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999), max_us: histogram.max(), count: histogram.len() }
+    }
+}
+
+impl fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.count == 0 {
+            return f.write_str("none measured");
+        }
+        let [p50, p99, p999, max] = [self.p50_us, self.p99_us, self.p999_us, self.max_us].map(show_us);
+        write!(f, "p50 {p50}  p99 {p99}  p99.9 {p999}  max {max}")
+    }
+}
+
+fn show_us(us: u64) -> String {
+    match us {
+        0..1000 => format!("{us} µs"),
+        1000..1_000_000 => format!("{}.{} ms", us / 1000, us % 1000 / 100),
+        _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setup {
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// Sockets.
+    pub sockets: usize,
+    /// Symbols that quotes are published for.
+    pub symbols: usize,
+    /// Topics that each socket joins.
+    pub topics_per_socket: usize,
+    /// Quotes per second; `None` is as many as are acknowledged.
+    pub rate: Option<u64>,
+    /// Measured seconds, warm-up excluded.
+    pub seconds: f64,
+}
+
+/// What the publishers saw.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ingest {
+    /// Quotes that were sent.
+    pub sent: u64,
+    /// Those that the owners stamped.
+    pub accepted: u64,
+    /// Those that were refused.
+    pub rejected: u64,
+    /// The first reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Accepted quotes per second.
+    pub per_second: f64,
+    /// From when a batch was due until it was acknowledged.
+    pub acknowledged: Percentiles,
+    /// How late batches left the bench.
+    pub lateness: Percentiles,
+}
+
+/// What the sockets saw.
+#[derive(Debug, Clone, Serialize)]
+pub struct Delivered {
+    /// The checks of every delivery, warm-up included.
+    #[serde(flatten)]
+    pub checks: Checks,
+    /// Updates owed: those stamped between a join and the end, over all joins.
+    pub owed: u64,
+    /// Deliveries that stood for themselves alone, of the updates owed.
+    pub share_unconflated: f64,
+    /// Joins that had not reached the newest update when the run was given up.
+    pub behind: u64,
+    /// Deliveries per second, in the measured time.
+    pub per_second: f64,
+    /// From when an update's quote was due until an update at least as new was read, for every update owed, in the measured time.
+    pub coverage: Percentiles,
+    /// From when a delivered quote was due until it was read.
+    pub latency: Percentiles,
+    /// Sockets that were closed, or joins that failed.
+    pub failed: u64,
+    /// The first of their reasons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// The share of its time that the busiest reading thread of the bench was at work: near 1, the bench is what was measured.
+    pub reader_busy: f64,
+}
+
+/// What the server spent.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Server {
+    /// CPU seconds, user and system, in the measured time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Deliveries per CPU second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliveries_per_cpu_second: Option<f64>,
+    /// Quotes per CPU second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quotes_per_cpu_second: Option<f64>,
+    /// Resident bytes before the sockets were opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_before: Option<u64>,
+    /// Resident bytes at the end, sockets open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_after: Option<u64>,
+    /// Resident bytes per socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_per_socket: Option<u64>,
+    /// Its own histogram of coverage lag in the measured time; upper bounds of its buckets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<ServerLag>,
+}
+
+/// Quantiles of a Prometheus histogram: the upper bounds of the buckets that they fall into, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ServerLag {
+    /// Half are not above.
+    pub p50: f64,
+    /// 99 of 100 are not above.
+    pub p99: f64,
+    /// 999 of 1000 are not above.
+    pub p999: f64,
+    /// How many there were.
+    pub count: u64,
+}
+
+/// What opening the sockets took.
+#[derive(Debug, Clone, Serialize)]
+pub struct Opening {
+    /// Seconds until all were open and joined.
+    pub seconds: f64,
+    /// Sockets per second.
+    pub per_second: f64,
+}
+
+/// The result of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What was asked for.
+    pub setup: Setup,
+    /// What opening the sockets took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opening: Option<Opening>,
+    /// What the publishers saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<Ingest>,
+    /// What the sockets saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Delivered>,
+    /// What the server spent.
+    pub server: Server,
+}
+
+impl Report {
+    /// Whether everything that was promised was kept: nothing lost, disordered, refused or closed.
+    #[must_use]
+    pub fn clean(&self) -> bool {
+        let delivered = self.delivered.as_ref();
+        delivered.is_none_or(|seen| seen.checks.clean() && seen.behind == 0 && seen.failed == 0)
+            && self.ingest.as_ref().is_none_or(|ingest| ingest.rejected == 0 && ingest.accepted == ingest.sent)
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let Setup { scenario, sockets, symbols, topics_per_socket, rate, seconds } = &self.setup;
+        let rate = rate.map_or_else(|| "as many as acknowledged".to_owned(), |rate| format!("{rate}/s"));
+        let mut rows = vec![(
+            *scenario,
+            format!("{sockets} sockets × {topics_per_socket} topics, {symbols} symbols, quotes {rate}, {seconds:.1} s"),
+        )];
+        if let Some(opening) = &self.opening {
+            rows.push((
+                "opened and joined",
+                format!("in {:.2} s, {:.0} sockets/s", opening.seconds, opening.per_second),
+            ));
+        }
+        if let Some(ingest) = &self.ingest {
+            ingest.rows(&mut rows);
+        }
+        if let Some(delivered) = &self.delivered {
+            delivered.rows(&mut rows);
+        }
+        self.server.rows(&mut rows);
+        rows
+    }
+}
+
+impl Ingest {
+    fn rows(&self, rows: &mut Vec<(&'static str, String)>) {
+        let reason = self.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let Self { sent, accepted, rejected, per_second, .. } = self;
+        rows.push((
+            "quotes",
+            format!("{sent} sent, {accepted} accepted, {rejected} rejected{reason}, {per_second:.0}/s"),
+        ));
+        rows.push(("acknowledged after", self.acknowledged.to_string()));
+        rows.push(("bench late by", self.lateness.to_string()));
+    }
+}
+
+impl Delivered {
+    fn rows(&self, rows: &mut Vec<(&'static str, String)>) {
+        let Checks { deliveries, lost, disordered, overcounted, unannounced, .. } = self.checks;
+        rows.push((
+            "deliveries",
+            format!(
+                "{deliveries}, {:.0}/s, {:.1} % of {} owed unconflated",
+                self.per_second,
+                self.share_unconflated * 100.0,
+                self.owed
+            ),
+        ));
+        rows.push(("coverage lag", self.coverage.to_string()));
+        rows.push(("delivery latency", self.latency.to_string()));
+        let wrong = format!(
+            "{lost} lost, {disordered} out of order, {overcounted} overcounted, {unannounced} of an unknown epoch, {} joins behind",
+            self.behind
+        );
+        rows.push(("checks", wrong));
+        if let Some(failure) = &self.failure {
+            rows.push(("failed", format!("{}, the first: {failure}", self.failed)));
+        }
+        let warning = if self.reader_busy > 0.9 { ": the bench is the bottleneck" } else { "" };
+        rows.push(("bench reader busy", format!("{:.0} %{warning}", self.reader_busy * 100.0)));
+    }
+}
+
+impl Server {
+    fn rows(&self, rows: &mut Vec<(&'static str, String)>) {
+        if let Some(cpu) = self.cpu_seconds {
+            let mut text = format!("{cpu:.2} s");
+            for (value, name) in
+                [(self.deliveries_per_cpu_second, "deliveries"), (self.quotes_per_cpu_second, "quotes")]
+            {
+                if let Some(value) = value.filter(|value| *value > 0.0) {
+                    let _ = write!(text, ", {value:.0} {name} per CPU second");
+                }
+            }
+            rows.push(("server CPU", text));
+        }
+        if let (Some(before), Some(after)) = (self.rss_before, self.rss_after) {
+            let per_socket = self.rss_per_socket.map(|bytes| format!(", {bytes} bytes per socket")).unwrap_or_default();
+            rows.push(("server memory", format!("{} KiB → {} KiB{per_socket}", before / 1024, after / 1024)));
+        }
+        if let Some(lag) = &self.lag {
+            let [p50, p99, p999] = [lag.p50, lag.p99, lag.p999].map(|seconds| format!("≤ {} ms", seconds * 1000.0));
+            rows.push(("server's lag", format!("p50 {p50}  p99 {p99}  p99.9 {p999}")));
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows();
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        for (name, text) in rows {
+            writeln!(f, "{name:width$}  {text}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_shown_in_units_that_fit() {
+        let mut histogram = histogram();
+        for micros in [10, 1_500, 2_500_000] {
+            record(&mut histogram, Duration::from_micros(micros));
+        }
+        let percentiles = Percentiles::from(&histogram);
+        assert_eq!(percentiles.count, 3);
+        assert!(percentiles.to_string().starts_with("p50 1.5 ms  p99 2.5 s"), "{percentiles}");
+        assert_eq!(Percentiles::default().to_string(), "none measured");
+    }
+}

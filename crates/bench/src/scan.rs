@@ -1,0 +1,89 @@
+//! Reading an `update` frame without parsing it: a bench that parses JSON measures itself.
+
+use memchr::memmem;
+
+/// What an update frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen<'a> {
+    /// The number in the bench symbol's name.
+    pub(crate) symbol: usize,
+    pub(crate) epoch: &'a [u8],
+    pub(crate) seq: u64,
+    pub(crate) n: u64,
+    /// When the quote was due, in microseconds since 1970.
+    pub(crate) ts: i64,
+}
+
+/// What the frames of our symbols begin with.
+pub(crate) const BROADCAST: &[u8] = br#"[null,null,"ticker:BENCH."#;
+
+/// The symbol of that number.
+pub(crate) fn symbol_name(number: usize) -> String {
+    format!("BENCH.{number:05}")
+}
+
+/// Reads an update of one of our symbols; `None` for anything else.
+#[inline]
+pub(crate) fn update(text: &[u8]) -> Option<Seen<'_>> {
+    let rest = text.strip_prefix(BROADCAST)?;
+    let (symbol, rest) = number(rest)?;
+    let payload = rest.strip_prefix(br#"","update","#)?;
+    let (seq, after) = number(behind_last(payload, br#""seq":"#)?)?;
+    let n = match after.strip_prefix(br#","n":"#) {
+        Some(n) => number(n)?.0,
+        None => behind_last(after, br#""n":"#).map_or(Some(1), |n| number(n).map(|(n, _)| n))?,
+    };
+    let epoch = behind_last(payload, br#""epoch":""#)?;
+    let epoch = &epoch[..memchr::memchr(b'"', epoch)?];
+    let (ts, _) = number(behind_last(payload, br#""ts":"#)?)?;
+    Some(Seen { symbol: usize::try_from(symbol).ok()?, epoch, seq, n, ts: i64::try_from(ts).ok()? })
+}
+
+/// What stands behind the last occurrence of a key. The keys that we want are written last.
+#[inline]
+fn behind_last<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    memmem::rfind(text, key).map(|at| &text[at + key.len()..])
+}
+
+/// A number without sign or fraction, and what follows it.
+#[inline]
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    let mut len = 0;
+    for byte in text.iter().take_while(|byte| byte.is_ascii_digit()) {
+        value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+        len += 1;
+    }
+    (len > 0).then(|| (value, &text[len..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_is_read_with_and_without_n() {
+        let frame = |tail: &str| {
+            format!(
+                r#"[null,null,"ticker:BENCH.00042","update",{{"symbol":"BENCH.00042","bid":"1.1","ts":1700000000000001,"epoch":"1-2-a","seq":77{tail}}}]"#
+            )
+        };
+        let expected = Seen { symbol: 42, epoch: b"1-2-a", seq: 77, n: 1, ts: 1_700_000_000_000_001 };
+        assert_eq!(update(frame("").as_bytes()), Some(expected));
+        assert_eq!(update(frame(",\"n\":12").as_bytes()), Some(Seen { n: 12, ..expected }));
+        assert_eq!(update(frame(",\"crossed\":true,\"n\":3").as_bytes()), Some(Seen { n: 3, ..expected }));
+        assert_eq!(symbol_name(42), "BENCH.00042");
+    }
+
+    #[test]
+    fn what_is_no_update_is_left_to_others() {
+        for text in [
+            r#"["1","1","ticker:BENCH.00042","phx_reply",{"status":"ok","response":{}}]"#,
+            r#"[null,null,"ticker:BENCH.00042","status",{"state":"stale"}]"#,
+            r#"[null,null,"ticker:EURUSD","update",{"seq":1}]"#,
+            "",
+        ] {
+            assert_eq!(update(text.as_bytes()), None, "{text}");
+        }
+    }
+}

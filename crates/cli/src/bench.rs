@@ -1,0 +1,204 @@
+//! `tickwire bench`
+
+use std::time::Duration;
+
+use tickwire_bench::{BenchError, Load, Rate, Target};
+use tickwire_client::Options;
+
+use crate::{
+    failure::{Failure, Outcome},
+    output,
+    remote::{self, KeyArg, Url},
+};
+
+/// Load a running server: deliveries per CPU second, latency percentiles, loss, memory per connection
+///
+/// Quotes are published on a schedule that does not wait for the server, and latency counts from when a quote was due. Every delivery is
+/// checked: each gap must be explained by `n`, nothing may come twice or go back. The symbols are BENCH.00000 and up.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  tickwire bench ticker                              500 symbols, 1000 sockets × 10, 100000 quotes/s
+  tickwire bench fanout --sockets 5000 --rate 100
+  tickwire bench idle --sockets 10000 --pid \"$(pidof tickwire)\"
+  tickwire bench ingest --rate max --for 10s --json
+
+Measure a release build, and give server and bench cores of their own where there are some (--cpu).
+Exit code 1 if an update was lost, a quote rejected or a socket closed.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Scenario {
+    /// One topic, many sockets: what one update costs per subscriber
+    #[command(after_help = "Examples:
+  tickwire bench fanout --sockets 1000 --rate 1000")]
+    Fanout {
+        /// Sockets to open
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        sockets: usize,
+        /// Quotes per second
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        rate: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Many symbols, many sockets that each join some of them: a market
+    #[command(after_help = "Examples:
+  tickwire bench ticker
+  tickwire bench ticker --symbols 50 --sockets 200 --topics 5 --rate 5000 --json")]
+    Ticker {
+        /// Sockets to open
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        sockets: usize,
+        /// Symbols
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        symbols: usize,
+        /// Symbols that each socket joins
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        topics: usize,
+        /// Quotes per second, all symbols together
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        rate: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Joined sockets on which nothing happens: memory per socket
+    #[command(after_help = "Examples:
+  tickwire bench idle --sockets 10000 --pid \"$(pidof tickwire)\"")]
+    Idle {
+        /// Sockets to open
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        sockets: usize,
+        /// Symbols that they are spread over
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        symbols: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Quotes and no subscriber: what taking them in costs
+    #[command(after_help = "Examples:
+  tickwire bench ingest
+  tickwire bench ingest --rate 50000 --publishers 4")]
+    Ingest {
+        /// Symbols
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        symbols: usize,
+        /// Quotes per second, or max: as many as the server acknowledges
+        #[arg(long, value_name = "N|max", default_value = "max", value_parser = parse_rate)]
+        rate: Rate,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Server and measurement")]
+struct Common {
+    /// The server's socket
+    #[arg(long, env = "TICKWIRE_URL", default_value = "ws://127.0.0.1:4000/socket", value_parser = super::watch::parse_url)]
+    url: Options,
+    /// The server's gRPC port
+    #[arg(long, env = "TICKWIRE_GRPC_URL", default_value = "grpc://127.0.0.1:4001", value_parser = Url::parse)]
+    grpc: Url,
+    /// The server's admin port: its CPU time, memory and lag are read there
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4040", value_parser = Url::parse)]
+    admin: Url,
+    /// The server's process: its CPU time and memory are read from the system
+    #[arg(long)]
+    pid: Option<u32>,
+    #[command(flatten)]
+    key: KeyArg,
+    /// The client token
+    #[arg(long, env = "TICKWIRE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// How long to measure
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = remote::parse_time)]
+    duration: Duration,
+    /// How long to load before that
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = remote::parse_time)]
+    warm_up: Duration,
+    /// Threads that read the sockets
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    readers: usize,
+    /// gRPC streams that publish
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    publishers: usize,
+    /// Keep the bench to this core
+    #[arg(long, value_name = "CORE")]
+    cpu: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    match text.parse() {
+        _ if text == "max" => Ok(Rate::Max),
+        Ok(rate) => Ok(Rate::PerSecond(rate)),
+        Err(_) => Err(format!("{text:?} is neither a number of quotes per second nor \"max\"")),
+    }
+}
+
+impl From<BenchError> for Failure {
+    fn from(error: BenchError) -> Self {
+        match error {
+            BenchError::Unreachable { .. } => Self::Unreachable(error.to_string()),
+            BenchError::Option(problem) => Self::Usage(problem),
+            BenchError::Refused { .. } | BenchError::Machine { .. } | BenchError::TimedOut(_) => Self::failed(error),
+        }
+    }
+}
+
+impl Scenario {
+    /// The load, and what is common to all scenarios.
+    fn load(self) -> (Load, Common) {
+        let (scenario, sockets, symbols, topics_per_socket, rate, common) = match self {
+            Self::Fanout { sockets, rate, common } => ("fanout", sockets, 1, 1, Rate::PerSecond(rate), common),
+            Self::Ticker { sockets, symbols, topics, rate, common } => {
+                ("ticker", sockets, symbols, topics, Rate::PerSecond(rate), common)
+            }
+            Self::Idle { sockets, symbols, common } => ("idle", sockets, symbols, 1, Rate::None, common),
+            Self::Ingest { symbols, rate, common } => ("ingest", 0, symbols, 1, rate, common),
+        };
+        let Common { readers, publishers, warm_up, duration, cpu, .. } = common;
+        (
+            Load { scenario, sockets, symbols, topics_per_socket, rate, publishers, readers, warm_up, duration, cpu },
+            common,
+        )
+    }
+}
+
+pub(crate) async fn run(args: Args) -> Outcome {
+    let (load, common) = args.scenario.load();
+    let target = Target {
+        key: common.key.find(&common.grpc)?,
+        socket: common.url.token(common.token),
+        grpc: common.grpc.origin(),
+        admin: common.admin.origin(),
+        pid: common.pid,
+    };
+    if cfg!(debug_assertions) {
+        output::say_warning("this is a debug build: its figures say nothing about a release");
+    }
+    let report = Box::pin(tickwire_bench::run(&target, &load)).await?;
+    if common.json {
+        output::print_json(&report)?;
+    } else {
+        output::print(&report)?;
+    }
+    if report.clean() { Ok(()) } else { Err(Failure::Told) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_or_max() {
+        assert_eq!(parse_rate("max"), Ok(Rate::Max));
+        assert_eq!(parse_rate("50000"), Ok(Rate::PerSecond(50_000)));
+        assert!(parse_rate("fast").is_err());
+    }
+}
