@@ -20,7 +20,7 @@ pub(crate) const STREAMS: &str = "tickwire_streams";
 pub(crate) const STREAM_LAG: &str = "tickwire_stream_lag_seconds";
 /// Panics caught, anywhere in the process.
 pub(crate) const PANICS: &str = "tickwire_panics_total";
-/// Supervised units that ended, by `unit` (feed, task) and `outcome` (done, error, panic, gave_up).
+/// Tasks that ended before their time, by `unit` and `outcome` (error, panic, gave_up).
 pub(crate) const UNITS: &str = "tickwire_unit_exits_total";
 /// Members of the cluster, by `state`.
 pub(crate) const MEMBERS: &str = "tickwire_cluster_members";
@@ -44,12 +44,13 @@ pub(crate) fn describe() {
     describe_gauge!(STREAMS, Unit::Count, "Open event streams and gRPC subscriptions, by transport");
     describe_histogram!(STREAM_LAG, Unit::Seconds, "Time from the acceptance of a message until a stream took it");
     describe_counter!(PANICS, Unit::Count, "Panics caught");
-    describe_counter!(UNITS, Unit::Count, "Ends of supervised units, by unit and outcome");
+    describe_counter!(UNITS, Unit::Count, "Tasks that ended before their time, by outcome");
     describe_gauge!(MEMBERS, Unit::Count, "Members of the cluster, by state");
     describe_gauge!(READY, Unit::Count, "Whether the node is ready");
     describe_gauge!(ROOMS, Unit::Count, "Rooms whose history is kept");
     tickwire_pubsub::metrics::describe();
     tickwire_market::metrics::describe();
+    tickwire_market::bars::metrics::describe();
     tickwire_market::feed::metrics::describe();
     tickwire_market::bars::metrics::describe();
     tickwire_channels::metrics::describe();

@@ -49,7 +49,8 @@ pub(super) async fn upgrade(State(node): State<Arc<Node>>, mount: Arc<Mount>, mu
         Err(refusal) => return refuse(&refusal),
     };
     if node.health.is_draining() && node.accepting.cancelled().is_cancelled() {
-        return empty(StatusCode::SERVICE_UNAVAILABLE);
+        metrics::refused("draining");
+        return with_reason(empty(StatusCode::SERVICE_UNAVAILABLE), "draining");
     }
     let principal = match identify(&node, &request, &upgrade.params) {
         Ok(principal) => principal,
