@@ -188,6 +188,12 @@ impl App {
         self.addresses
     }
 
+    /// Its parts.
+    #[cfg(test)]
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
     /// Asks the node to end, from wherever it is cloned to.
     #[must_use]
     pub fn stop_handle(&self) -> Stop {

@@ -157,3 +157,6 @@ fn symbol(text: &str) -> Result<tickwire_market::Symbol, Problem> {
 fn connection(request: &Request) -> Option<Connection> {
     request.extensions().get::<Connection>().cloned()
 }
+
+#[cfg(test)]
+mod tests;

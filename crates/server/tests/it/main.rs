@@ -5,6 +5,7 @@ mod admin;
 mod docs;
 mod grpc;
 mod http;
+mod limits;
 mod node;
 mod sockets;
 mod stream;
