@@ -43,7 +43,7 @@ enum Command {
 /// Where the configuration comes from, besides the environment.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Layers {
-    /// The configuration file
+    /// The configuration file, see `tickwire config default`
     #[arg(short = 'c', long = "config", value_name = "FILE", env = "TICKWIRE_CONFIG")]
     file: Option<PathBuf>,
     /// Set one key, over file and environment; may be repeated

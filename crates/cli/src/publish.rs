@@ -163,6 +163,12 @@ async fn publish(publisher: &HttpPublisher, mut batch: Batch, tally: &mut Tally)
     }
 }
 
+/// The server counts lines in a request, the user in a file: what it says of them is left out.
+fn without_line(error: &str) -> &str {
+    let rest = error.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
+    rest.filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit())).map_or(error, |(_, rest)| rest)
+}
+
 /// What became of all quotes.
 #[derive(Debug, Default)]
 struct Tally {
@@ -172,8 +178,9 @@ struct Tally {
 }
 
 impl Tally {
-    fn reject(&mut self, batch: &Batch, refused: Refused) {
+    fn reject(&mut self, batch: &Batch, mut refused: Refused) {
         self.rejected += 1;
+        refused.error = without_line(&refused.error).to_owned();
         if self.told.len() < TOLD_MAX {
             let place = batch
                 .items
@@ -200,5 +207,17 @@ impl Tally {
             output::print(format_args!("accepted {}, rejected {}\n", self.accepted, self.rejected))?;
         }
         if self.rejected == 0 { Ok(()) } else { Err(Failure::Told) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_those_of_the_file() {
+        assert_eq!(without_line("line 2: expected an object"), "expected an object");
+        assert_eq!(without_line("line of sight: no"), "line of sight: no");
+        assert_eq!(without_line("bid must be above zero"), "bid must be above zero");
     }
 }

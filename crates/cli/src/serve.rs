@@ -1,14 +1,11 @@
 //! `tickwire serve`: runs one node.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use tickwire_server::{
-    App, BuildError,
-    config::{Config, Sources},
-    telemetry,
-};
+use tickwire_server::{App, BuildError, config::Config, telemetry};
 
 use crate::{
+    config::Layers,
     failure::{Failure, Outcome},
     output,
 };
@@ -27,21 +24,17 @@ Examples:
 
 SIGTERM and SIGINT drain the node; a second signal ends it at once.")]
 pub(crate) struct Args {
-    /// Configuration file, see `tickwire config default`
-    #[arg(short, long, value_name = "FILE", env = "TICKWIRE_CONFIG")]
-    config: Option<PathBuf>,
-    /// Set one key, over file and environment
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    layers: Layers,
 }
 
 /// How long the runtime may take to let go of what is left when the node has ended.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: Args) -> Outcome {
-    let sources = Sources { file: args.config, env: std::env::vars().collect(), sets: args.sets };
-    let config = Config::load(sources).map_err(Failure::usage)?;
+    let config = args.layers.load()?;
     telemetry::init(&config.log, output::stderr_colors()).map_err(Failure::usage)?;
+    tickwire_server::raise_open_files();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -11,10 +11,10 @@ use futures_util::{Stream, StreamExt as _};
 use ratatui::{
     Frame, Terminal, TerminalOptions, Viewport,
     backend::CrosstermBackend,
-    layout::{Alignment, Constraint, Layout},
+    layout::{Alignment, Constraint, Layout, Rect},
     style::{Color, Modifier, Style},
     text::{Line, Text},
-    widgets::{Cell, Paragraph, Table},
+    widgets::{Cell, Clear, Paragraph, Table},
 };
 use tickwire_client::Link;
 use tokio::{
@@ -112,6 +112,8 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         // Nothing can be done about a terminal that is gone.
+        let bottom = self.terminal.get_frame().area().bottom().saturating_sub(1);
+        let _ = self.terminal.set_cursor_position((0, bottom));
         let _ = crossterm::terminal::disable_raw_mode();
         let _ = self.terminal.show_cursor();
         let _ = writeln!(stdout());
@@ -143,8 +145,13 @@ fn draw(frame: &mut Frame<'_>, rows: &[Row], link: &Link, palette: &Palette, now
     let [body, footer] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
     let wide = body.width >= WIDE;
     let mut titles = vec!["SYMBOL", "BID", "ASK", "SPREAD", "STATE"];
-    let mut widths =
-        vec![Constraint::Fill(2), Constraint::Fill(2), Constraint::Fill(2), Constraint::Fill(1), Constraint::Length(9)];
+    let mut widths = vec![
+        Constraint::Fill(2),
+        Constraint::Fill(2),
+        Constraint::Fill(2),
+        Constraint::Length(9),
+        Constraint::Length(9),
+    ];
     if wide {
         titles.extend(["LAST", "AGE", "/s"]);
         widths.extend([Constraint::Fill(2), Constraint::Length(7), Constraint::Length(6)]);
@@ -157,9 +164,6 @@ fn draw(frame: &mut Frame<'_>, rows: &[Row], link: &Link, palette: &Palette, now
     let header = ratatui::widgets::Row::new(header).style(palette.style(Style::new().add_modifier(Modifier::DIM)));
     let visible = usize::from(body.height.saturating_sub(1));
     let lines = rows.iter().take(visible).map(|row| {
-        if !row.note.is_empty() {
-            return ratatui::widgets::Row::new([Cell::from(row.name.clone()), Cell::from(row.note.clone())]);
-        }
         let mut cells = vec![
             Cell::from(row.name.clone()),
             Cell::from(palette.price(&row.bid, now)),
@@ -177,6 +181,19 @@ fn draw(frame: &mut Frame<'_>, rows: &[Row], link: &Link, palette: &Palette, now
     });
     frame.render_widget(Table::new(lines, widths).header(header).column_spacing(1), body);
     frame.render_widget(Paragraph::new(status(rows, visible, link)), footer);
+    draw_notes(frame, &rows[..visible.min(rows.len())], body);
+}
+
+/// Topics that are no tickers have no prices: their last event takes the room of all columns but the first and, where there is one, the rate.
+fn draw_notes(frame: &mut Frame<'_>, rows: &[Row], body: Rect) {
+    let name = rows.iter().map(|row| row.name.len()).max().unwrap_or_default().max(6) + 2;
+    let name = u16::try_from(name).unwrap_or(u16::MAX).min(body.width);
+    let rate = if body.width >= WIDE { 7 } else { 0 };
+    for (row, y) in rows.iter().zip(body.y + 1..).filter(|(row, _)| !row.note.is_empty()) {
+        let area = Rect { x: body.x + name, y, width: (body.width - name).saturating_sub(rate), height: 1 };
+        frame.render_widget(Clear, area);
+        frame.render_widget(Paragraph::new(row.note.clone()), area);
+    }
 }
 
 fn status(rows: &[Row], visible: usize, link: &Link) -> Line<'static> {
