@@ -5,7 +5,7 @@ use std::{fmt::Write as _, sync::Arc};
 use axum::{
     Router,
     extract::{FromRequestParts, Request, State},
-    http::{StatusCode, header, request::Parts},
+    http::{Method, StatusCode, header, request::Parts},
     middleware::{Next, from_fn},
     response::{Html, IntoResponse, Response},
     routing::{get, post},
@@ -43,7 +43,7 @@ pub(crate) fn router(node: &Arc<Node>) -> Router {
 async fn no_pages(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let foreign = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
-    if foreign || (headers.contains_key(header::ORIGIN) && request.method() != http::Method::GET) {
+    if foreign || (headers.contains_key(header::ORIGIN) && request.method() != Method::GET) {
         return Problem::forbidden("origin_not_allowed", "Web pages may not use the admin port.").into_response();
     }
     next.run(request).await

@@ -47,9 +47,6 @@ pub enum BuildError {
         /// What the system says.
         cause: std::io::Error,
     },
-    /// The development key cannot be kept.
-    #[error("cannot keep a development key: {0}; configure an [[auth.key]] instead")]
-    DevKey(#[source] std::io::Error),
     /// A pattern of the configuration is none.
     #[error("channel: {0}")]
     Pattern(#[from] tickwire_channels::BadPattern),
@@ -162,7 +159,7 @@ impl App {
             grpc: listener::address_of("listen.grpc", config.listen.grpc, &grpc)?,
             admin: listener::address_of("listen.admin", config.listen.admin, &admin)?,
         };
-        allow_development(&mut config, &addresses)?;
+        allow_development(&mut config, &addresses);
         let root = Tasks::new();
         let node = Arc::new(build_node(config, &root, started)?);
         let header_timeout = node.config.limits.header_timeout;
@@ -230,18 +227,27 @@ impl App {
     }
 }
 
-/// On loopback with no key configured, whoever can read this user's files may publish and administer.
-fn allow_development(config: &mut Config, addresses: &Addresses) -> Result<(), BuildError> {
+/// On loopback with no key configured, whoever can read this user's files may publish and administer. A node whose system has no place
+/// for such a file serves readers all the same.
+fn allow_development(config: &mut Config, addresses: &Addresses) {
     let ports = [addresses.http.port(), addresses.grpc.port(), addresses.admin.port()];
     if !DevKey::is_wanted(config) {
         // Those of a server that had these ports before would be offered to this one, and refused.
-        return DevKey::forget(&ports).map_err(BuildError::DevKey);
+        if let Err(error) = DevKey::forget(&ports) {
+            tracing::debug!(%error, "an old development key cannot be removed");
+        }
+        return;
     }
-    let key = DevKey::create(&ports).map_err(BuildError::DevKey)?;
-    key.allow(&mut config.auth);
-    let file = DevKey::path(ports[0]);
-    tracing::info!(file = %file.display(), "no API key is configured: a development key is in this file, where the command line finds it");
-    Ok(())
+    match DevKey::create(&ports) {
+        Ok(key) => {
+            key.allow(&mut config.auth);
+            let file = DevKey::path(ports[0]);
+            tracing::info!(file = %file.display(), "no API key is configured: a development key is in this file, where the command line finds it");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no API key is configured and no development key can be kept: nobody may publish until there is an [[auth.key]]")
+        }
+    }
 }
 
 fn build_node(config: Config, root: &Tasks, started: Instant) -> Result<Node, BuildError> {
@@ -365,9 +371,15 @@ async fn drain(node: &Arc<Node>, admin: &Tasks, root: &Tasks) {
 }
 
 async fn drain_in_order(node: &Arc<Node>) {
+    /// Requests under way may take so long beyond the spread; a client that stopped reading would hold up the end.
+    const LAST_REQUESTS: Duration = Duration::from_secs(10);
     tokio::time::sleep(node.config.drain.delay).await;
-    let (workers, spread) = (node.workers.clone(), node.config.drain.spread);
+    let spread = node.config.drain.spread;
     // Both at once: a stream has nothing to wait for while sockets are being closed.
-    tokio::join!(workers.drain(spread), node.accepting.end());
+    let requests = tokio::time::timeout(spread + LAST_REQUESTS, node.accepting.end());
+    let ((), requests) = tokio::join!(node.workers.drain(spread), requests);
+    if requests.is_err() {
+        tracing::warn!("requests are cut off that did not end in time");
+    }
     node.inner.end().await;
 }

@@ -24,3 +24,4 @@ mod topics;
 pub use app::{Addresses, App, BuildError};
 pub use lifecycle::{Failed, Stop};
 pub use listener::BindError;
+pub use settings::raise_open_files;

@@ -221,9 +221,14 @@ pub(crate) async fn serve(port: Arc<Port>, tasks: Tasks) {
 fn set_options(stream: &TcpStream) {
     /// A client that acknowledges nothing for so long, or has no room for a byte, is gone for all we know: every write has a deadline.
     const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
-    // What we write is written whole; waiting for more would only make it late. Both fail only for a connection that is gone already.
+    /// Bytes that the kernel may hold unsent. Its own choice is megabytes, behind which a slow client would read minutes of old prices;
+    /// what it does not take yet stays with us, where a newer update replaces it.
+    const UNSENT_MAX: u32 = 64 * 1024;
+    // What we write is written whole; waiting for more would only make it late. All of these fail only for a connection that is gone already.
     let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
 }
 
 fn connection_builder(tasks: &Tasks, header_timeout: Duration, http2_only: bool) -> auto::Builder<Tasks> {

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
+use rustix::process::{Resource, Rlimit};
 use tickwire_channels::{MountLimits, WorkersConfig, websocket};
 use tickwire_market::{
     Batch, Market, Quote, Rejection,
@@ -11,9 +12,19 @@ use tickwire_market::{
 
 use crate::config::{Config, SocketMount};
 
+/// Lets the process open as many files as its hard limit allows: each connection is one, and the usual soft limit is for programs that
+/// wait with `select`. Called by the binary; a library has no business with limits of its process.
+pub fn raise_open_files() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// How many files the process may have open.
 pub(crate) fn open_files() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+    rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Those of derived computations.

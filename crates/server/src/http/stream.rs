@@ -47,7 +47,7 @@ pub(crate) async fn follow(
         Some(text) => read_max_rate(text).map_err(|message| Problem::bad_request("invalid_params", message))?,
         None => None,
     };
-    let since = last_event(&headers, &subjects)?;
+    let since = last_event(&headers, &subjects);
     let mut follower = Follower::new(&node, &client.principal, "sse", min_interval).map_err(refusal)?;
     let mut events = Vec::from(&b"retry: 1000\n\n"[..]);
     for subject in &subjects {
@@ -77,21 +77,11 @@ fn refusal(error: FollowError) -> Problem {
 }
 
 /// Where a client that comes back goes on. An id names a place in the order of one symbol, so that a stream of several topics begins anew,
-/// with their snapshots.
-fn last_event(headers: &HeaderMap, subjects: &[Subject]) -> Result<Option<Since>, Problem> {
-    let (Some(id), [_]) = (headers.get("last-event-id"), subjects) else { return Ok(None) };
-    let since = id
-        .to_str()
-        .ok()
-        .and_then(|id| id.rsplit_once('/'))
-        .and_then(|(epoch, seq)| Since::new(epoch, seq.parse().ok()?).ok());
-    match since {
-        Some(since) => Ok(Some(since)),
-        None => Err(Problem::bad_request(
-            "invalid_params",
-            "Last-Event-ID: expected the id of an event of this stream, EPOCH/SEQ.",
-        )),
-    }
+/// with their snapshots; so does one whose id is not ours: browsers send what they have, and give up for good when they are refused.
+fn last_event(headers: &HeaderMap, subjects: &[Subject]) -> Option<Since> {
+    let [_] = subjects else { return None };
+    let (epoch, seq) = headers.get("last-event-id")?.to_str().ok()?.rsplit_once('/')?;
+    Since::new(epoch, seq.parse().ok()?).ok()
 }
 
 /// A stream on its way to a client.

@@ -238,3 +238,32 @@ async fn no_more_connections_than_allowed() {
     eventually("there is room again", async || Socket::try_open(&node, "").await.is_ok()).await;
     node.end().await;
 }
+
+/// Joins while messages are under way: what is in the history does not come again, and nothing behind it is missing.
+#[tokio::test]
+async fn a_history_and_what_follows_it_fit_together() {
+    const MESSAGES: u64 = 300;
+    let room = r#"channel=[{"pattern":"room:*","kind":"room","write":"anyone","broadcast":["shout"],"history":1000}]"#;
+    let node = TestNode::start(&[room]).await;
+    let mut speaker = Socket::open(&node, "").await;
+    speaker.join("room:a", json!({})).await;
+    let speaking = async {
+        for n in 0..MESSAGES {
+            speaker.send(json!(["1", "2", "room:a", "shout", {"n": n}])).await;
+            assert_eq!(speaker.reply().await.0, "ok");
+        }
+    };
+    let listening = (0..20).map(async |late| {
+        tokio::time::sleep(Duration::from_millis(late * 3)).await;
+        let mut socket = Socket::open(&node, "").await;
+        let (_, reply) = socket.join("room:a", json!({})).await;
+        let history = reply["history"].as_array().unwrap();
+        let mut seen: Vec<_> = history.iter().map(|entry| entry["payload"]["n"].as_u64().unwrap()).collect();
+        while seen.len() < usize::try_from(MESSAGES).unwrap() {
+            seen.push(socket.next().await[4]["n"].as_u64().unwrap());
+        }
+        assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>());
+    });
+    futures_util::future::join(speaking, futures_util::future::join_all(listening)).await;
+    node.end().await;
+}
