@@ -5,5 +5,6 @@
 mod delivery;
 mod faults;
 mod lifecycle;
+mod model;
 mod protocol;
 mod support;
