@@ -4,6 +4,7 @@ mod bars;
 mod body;
 mod broadcast;
 mod control;
+mod openapi;
 mod page;
 pub(crate) mod problem;
 mod quotes;
@@ -37,6 +38,7 @@ pub(crate) fn router(node: &Arc<Node>) -> Router {
     let mut router = Router::new()
         .route("/", get(page::index))
         .route("/assets/{*name}", get(page::asset))
+        .route("/v1/openapi.json", get(openapi::document))
         .route("/v1/quotes", get(quotes::list).post(quotes::publish))
         .route("/v1/quotes/{*symbol}", get(quotes::one))
         .route("/v1/bars/{*symbol}", get(bars::read))

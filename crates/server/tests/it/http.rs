@@ -188,3 +188,28 @@ async fn a_symbol_is_refreshed_node_by_node() {
     assert_eq!(answer["nodes"][0]["result"], "ok");
     node.end().await;
 }
+
+/// Every path and method of the document is answered by something, and every reference leads somewhere.
+#[tokio::test]
+async fn the_api_describes_itself() {
+    let node = TestNode::start(&[]).await;
+    let (status, document) = node.get("/v1/openapi.json").await;
+    assert_eq!((status, &document["info"]["version"]), (200, &json!(env!("CARGO_PKG_VERSION"))));
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{symbol}", "A").replace("{topic}", "room:a");
+        for method in methods.as_object().unwrap().keys() {
+            let method: reqwest::Method = method.to_uppercase().parse().unwrap();
+            let answer = node.client.request(method.clone(), node.http(&path)).send().await.unwrap();
+            let code = match answer.status().as_u16() {
+                200 => Value::Null,
+                _ => answer.json::<Value>().await.unwrap()["code"].clone(),
+            };
+            assert!(code != "no_such_path" && code != "method_not_allowed", "{method} {path}: {code}");
+        }
+    }
+    let text = document.to_string();
+    for reference in text.split("\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document.pointer(reference).is_some(), "{reference}");
+    }
+    node.end().await;
+}
