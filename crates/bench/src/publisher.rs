@@ -80,6 +80,12 @@ impl Schedule {
         u64::try_from(due).unwrap_or(u64::MAX).min(self.total)
     }
 
+    /// How many quotes the publisher's symbol with that place in its hand gets in all.
+    pub(crate) fn quotes_of(&self, place: u64) -> u64 {
+        let count = self.symbols.count.max(1);
+        self.total / count + u64::from(place < self.total % count)
+    }
+
     /// Microseconds between two quotes of one symbol.
     pub(crate) fn interval_us(&self) -> u64 {
         self.symbols.count * 1_000_000 / self.rate.max(1)
@@ -248,6 +254,9 @@ mod tests {
         assert_eq!(schedule.due(100_000), 1_000_000);
         assert_eq!(schedule.ts(1), 1_000_010);
         assert_eq!(schedule.interval_us(), 5_000);
+        let uneven = Schedule { total: 1_003, ..schedule };
+        assert_eq!([uneven.quotes_of(2), uneven.quotes_of(3)], [3, 2]);
+        assert_eq!((0..500).map(|place| uneven.quotes_of(place)).sum::<u64>(), 1_003);
         for micros in [0, 9, 10, 999, 1000, 12_345_678] {
             let due = schedule.due_by(Duration::from_micros(micros));
             assert!(schedule.due(due - 1) <= micros, "{micros}");

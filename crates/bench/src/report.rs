@@ -112,6 +112,8 @@ pub struct Delivered {
     pub share_unconflated: f64,
     /// Joins that had not reached the newest update when the run was given up.
     pub behind: u64,
+    /// Updates that were acknowledged to the publishers and never reached a socket that had joined.
+    pub missing: u64,
     /// Deliveries per second, in the measured time.
     pub per_second: f64,
     /// From when an update's quote was due until an update at least as new was read, for every update owed, in the measured time.
@@ -198,7 +200,7 @@ impl Report {
     #[must_use]
     pub fn clean(&self) -> bool {
         let delivered = self.delivered.as_ref();
-        delivered.is_none_or(|seen| seen.checks.clean() && seen.behind == 0 && seen.failed == 0)
+        delivered.is_none_or(|seen| seen.checks.clean() && seen.behind == 0 && seen.missing == 0 && seen.failed == 0)
             && self.ingest.as_ref().is_none_or(|ingest| ingest.rejected == 0 && ingest.accepted == ingest.sent)
     }
 
@@ -254,8 +256,8 @@ impl Delivered {
         rows.push(("coverage lag", self.coverage.to_string()));
         rows.push(("delivery latency", self.latency.to_string()));
         let wrong = format!(
-            "{lost} lost, {disordered} out of order, {overcounted} overcounted, {unannounced} of an unknown epoch, {} joins behind",
-            self.behind
+            "{lost} lost, {disordered} out of order, {overcounted} overcounted, {unannounced} of an unknown epoch, {} joins behind, {} updates missing",
+            self.behind, self.missing
         );
         rows.push(("checks", wrong));
         if let Some(failure) = &self.failure {

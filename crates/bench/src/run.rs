@@ -130,8 +130,8 @@ pub async fn run(target: &Target, load: &Load) -> Result<Report, BenchError> {
     let opening = crowd.opening(load);
     let seen = crowd.finish()?;
 
-    let delivered = (load.sockets > 0 && load.rate != Rate::None).then(|| delivered(load, seen));
-    let ingest = published.map(ingest);
+    let delivered = (load.sockets > 0 && load.rate != Rate::None).then(|| delivered(load, seen, published.as_ref()));
+    let ingest = published.map(|publishing| ingest(publishing.published));
     let server = server(load, &before, &after, &window, ingest.as_ref(), delivered.as_ref());
     Ok(Report { setup: setup(load), opening, ingest, delivered, server })
 }
@@ -220,13 +220,19 @@ struct Window {
     end: Sample,
 }
 
+/// What was published: how it went, and how many quotes each symbol got, where that was planned.
+struct Publishing {
+    published: Published,
+    quotes: Option<Vec<u64>>,
+}
+
 /// Publishes for warm-up and measured time, and looks at the server at both ends of the latter.
 async fn publish(
     target: &Target,
     load: &Load,
     probe: &Probe,
     control: &Control,
-) -> Result<(Option<Published>, Window), BenchError> {
+) -> Result<(Option<Publishing>, Window), BenchError> {
     let hands = Symbols::deal(load.symbols as u64, load.publishers as u64);
     let start = Instant::now() + LEAD;
     let start_us = unix_us().saturating_add(micros(LEAD));
@@ -248,7 +254,7 @@ async fn publish(
                 hands.into_iter().map(|hand| publisher::flood(origin, key, hand, LEAD + run_time)),
             );
             let (published, window) = tokio::join!(flood, observe);
-            Ok((Some(Published::sum(published?)), window))
+            Ok((Some(Publishing { published: Published::sum(published?), quotes: None }), window))
         }
         Rate::PerSecond(rate) => {
             let schedules = hands.iter().map(|hand| {
@@ -259,9 +265,15 @@ async fn publish(
             let schedules: Vec<Schedule> = schedules.collect();
             let interval = schedules.iter().map(Schedule::interval_us).max().unwrap_or_default();
             control.interval_us.store(interval, Ordering::Relaxed);
+            let mut quotes = vec![0; load.symbols];
+            for schedule in &schedules {
+                for place in 0..schedule.symbols.count {
+                    quotes[schedule.symbols.of(place)] = schedule.quotes_of(place);
+                }
+            }
             let publish = schedules.into_iter().map(|schedule| publisher::publish(origin, key, schedule, start));
             let (published, window) = tokio::join!(future::try_join_all(publish), observe);
-            Ok((Some(Published::sum(published?)), window))
+            Ok((Some(Publishing { published: Published::sum(published?), quotes: Some(quotes) }), window))
         }
     }
 }
@@ -293,7 +305,7 @@ fn ingest(published: Published) -> Ingest {
     }
 }
 
-fn delivered(load: &Load, seen: Vec<Seen>) -> Delivered {
+fn delivered(load: &Load, seen: Vec<Seen>, publishing: Option<&Publishing>) -> Delivered {
     let mut checks = Checks::default();
     let (mut coverage, mut latency) = (histogram(), histogram());
     let (mut measured, mut owed, mut busy, mut failure) = (0, 0, 0.0_f64, None);
@@ -323,12 +335,24 @@ fn delivered(load: &Load, seen: Vec<Seen>) -> Delivered {
         checks,
         owed,
         behind,
+        missing: publishing.map_or(0, |publishing| expected(load, publishing).saturating_sub(owed)),
         per_second: ratio(measured, load.duration.as_secs_f64()),
         coverage: (&coverage).into(),
         latency: (&latency).into(),
         failed: u64::from(failure.is_some()),
         failure,
         reader_busy: busy,
+    }
+}
+
+/// How many updates all joins together must have seen the end of; 0 if that is not known, since some quotes were refused.
+fn expected(load: &Load, publishing: &Publishing) -> u64 {
+    match &publishing.quotes {
+        Some(quotes) if publishing.published.rejected == 0 => {
+            let symbols = (0..load.sockets * load.topics_per_socket).map(|join| join % load.symbols);
+            symbols.map(|symbol| quotes[symbol]).sum()
+        }
+        _ => 0,
     }
 }
 

@@ -28,19 +28,49 @@ pub(crate) fn update(text: &[u8]) -> Option<Seen<'_>> {
     let rest = text.strip_prefix(BROADCAST)?;
     let (symbol, rest) = number(rest)?;
     let payload = rest.strip_prefix(br#"","update","#)?;
-    let (seq, after) = number(behind_last(payload, br#""seq":"#)?)?;
-    let n = match after.strip_prefix(br#","n":"#) {
-        Some(n) => number(n)?.0,
-        None => behind_last(after, br#""n":"#).map_or(Some(1), |n| number(n).map(|(n, _)| n))?,
+    let symbol = usize::try_from(symbol).ok()?;
+    tail(payload, symbol).or_else(|| search(payload, symbol))
+}
+
+/// Reads the keys that we want from the end on, where our server writes them: `,"ts":1,"epoch":"e","seq":2,"n":3}]`.
+#[inline]
+fn tail(payload: &[u8], symbol: usize) -> Option<Seen<'_>> {
+    let (last, rest) = last_number(payload.strip_suffix(b"}]")?)?;
+    let (n, seq, rest) = match rest.strip_suffix(br#","n":"#) {
+        Some(rest) => {
+            let (seq, rest) = last_number(rest)?;
+            (last, seq, rest)
+        }
+        None => (1, last, rest),
     };
+    let rest = rest.strip_suffix(br#"","seq":"#)?;
+    let quote = memchr::memrchr(b'"', rest)?;
+    let epoch = &rest[quote + 1..];
+    let (ts, rest) = last_number(rest[..quote].strip_suffix(br#","epoch":"#)?)?;
+    rest.strip_suffix(br#","ts":"#)?;
+    Some(Seen { symbol, epoch, seq, n, ts: i64::try_from(ts).ok()? })
+}
+
+/// The number at the end, and what precedes it.
+#[inline]
+fn last_number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (rest, digits) = text.split_at(text.len() - digits);
+    Some((number(digits)?.0, rest))
+}
+
+/// Finds the keys wherever they are: slower, for servers that write them in another order.
+#[cold]
+fn search(payload: &[u8], symbol: usize) -> Option<Seen<'_>> {
+    let (seq, _) = number(behind_last(payload, br#""seq":"#)?)?;
+    let n = behind_last(payload, br#""n":"#).map_or(Some(1), |n| number(n).map(|(n, _)| n))?;
     let epoch = behind_last(payload, br#""epoch":""#)?;
     let epoch = &epoch[..memchr::memchr(b'"', epoch)?];
     let (ts, _) = number(behind_last(payload, br#""ts":"#)?)?;
-    Some(Seen { symbol: usize::try_from(symbol).ok()?, epoch, seq, n, ts: i64::try_from(ts).ok()? })
+    Some(Seen { symbol, epoch, seq, n, ts: i64::try_from(ts).ok()? })
 }
 
-/// What stands behind the last occurrence of a key. The keys that we want are written last.
-#[inline]
+/// What stands behind the last occurrence of a key.
 fn behind_last<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     memmem::rfind(text, key).map(|at| &text[at + key.len()..])
 }
@@ -72,6 +102,8 @@ mod tests {
         assert_eq!(update(frame("").as_bytes()), Some(expected));
         assert_eq!(update(frame(",\"n\":12").as_bytes()), Some(Seen { n: 12, ..expected }));
         assert_eq!(update(frame(",\"crossed\":true,\"n\":3").as_bytes()), Some(Seen { n: 3, ..expected }));
+        let reordered = br#"[null,null,"ticker:BENCH.00042","update",{"seq":77,"n":5,"epoch":"1-2-a","ts":1700000000000001,"bid":"1"}]"#;
+        assert_eq!(update(reordered), Some(Seen { n: 5, ..expected }));
         assert_eq!(symbol_name(42), "BENCH.00042");
     }
 

@@ -138,32 +138,51 @@ fn completions_and_version_are_data() {
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
 }
 
-/// A node on free ports, told to end when dropped.
+/// A node on loopback, killed when dropped.
 struct Server {
     child: Child,
     http: String,
+    grpc: String,
+    admin: String,
     home: tempfile::TempDir,
 }
 
 impl Server {
     fn start() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let ports = ["listen.http", "listen.grpc", "listen.admin"].map(|key| format!("{key}=127.0.0.1:0"));
+        Self::start_at(tempfile::tempdir().unwrap(), "127.0.0.1:0")
+    }
+
+    /// Starts a node at an address; the other ports are free ones.
+    fn start_at(home: tempfile::TempDir, http: &str) -> Self {
+        let ports = [
+            format!("listen.http={http}"),
+            "listen.grpc=127.0.0.1:0".to_owned(),
+            "listen.admin=127.0.0.1:0".to_owned(),
+        ];
         let mut args = vec!["serve", "--set", "log.format=text"];
         args.extend(ports.iter().flat_map(|set| ["--set", set.as_str()]));
         let mut child = tickwire(home.path(), &args).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let http = lines
-            .by_ref()
-            .map(Result::unwrap)
-            .find_map(|line| {
-                let (_, rest) = line.split_once(" is at http://")?;
-                Some(format!("http://{}", rest.trim_end_matches('/')))
-            })
-            .expect("the server says where it is");
+        let ready =
+            lines.by_ref().map(Result::unwrap).find(|line| line.contains("ready ")).expect("the node gets ready");
+        let address = |name: &str| {
+            let (_, rest) = ready.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {ready}"));
+            rest.split_whitespace().next().unwrap().to_owned()
+        };
+        let [http, grpc, admin] = [("http", "http"), ("grpc", "grpc"), ("http", "admin")]
+            .map(|(scheme, name)| format!("{scheme}://{}", address(name)));
         // The rest of its log is read, or the pipe would fill.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, http, home }
+        Self { child, http, grpc, admin, home }
+    }
+
+    /// Kills the node and starts another in its place, with the same development key.
+    fn restart(mut self) -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let http = self.http.trim_start_matches("http://").to_owned();
+        let home = std::mem::replace(&mut self.home, tempfile::tempdir().unwrap());
+        Self::start_at(home, &http)
     }
 
     fn run(&self, args: &[&str]) -> Output {
@@ -291,4 +310,72 @@ fn a_reader_that_goes_away_ends_a_watch_quietly() {
     };
     assert_eq!(status.code(), Some(0));
     assert_eq!(stderr(&watch.wait_with_output().unwrap()), "");
+}
+
+#[test]
+fn a_watch_survives_a_restart_of_the_server() {
+    let server = Server::start();
+    server.run(&["publish", "A", "--bid", "1"]);
+    let mut watch = server.command(&["watch", "A"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut talk = BufReader::new(watch.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().contains(r#""bid":"1""#));
+    let server = server.restart();
+    assert!(talk.next().unwrap().contains("trying again"));
+    assert!(talk.any(|line| line == "connected again"));
+    // The new node has another epoch and knows nothing yet: a snapshot says so, and updates follow.
+    assert!(lines.any(|line| line.contains("snapshot") && line.contains(r#""quote":null"#)));
+    server.run(&["publish", "A", "--bid", "2"]);
+    assert!(lines.any(|line| line.contains(r#""event":"update""#) && line.contains(r#""bid":"2""#)));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
+fn a_small_bench_finds_nothing_lost() {
+    let server = Server::start();
+    for scenario in [
+        &["fanout", "--sockets", "5", "--rate", "200"][..],
+        &[
+            "ticker",
+            "--sockets",
+            "6",
+            "--symbols",
+            "5",
+            "--topics",
+            "2",
+            "--rate",
+            "500",
+            "--publishers",
+            "2",
+            "--readers",
+            "2",
+        ],
+        &["idle", "--sockets", "5"],
+        &["ingest", "--symbols", "3"],
+    ] {
+        let mut args = vec!["bench"];
+        args.extend(scenario);
+        args.extend([
+            "--for",
+            "300ms",
+            "--warm-up",
+            "100ms",
+            "--json",
+            "--grpc",
+            &server.grpc,
+            "--admin",
+            &server.admin,
+        ]);
+        let output = server.run(&args);
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+        assert_eq!(output.status.code(), Some(0), "{report}");
+        assert_eq!(report["setup"]["scenario"], scenario[0]);
+        if ["fanout", "ticker"].contains(&scenario[0]) {
+            let delivered = &report["delivered"];
+            assert!(delivered["deliveries"].as_u64().unwrap() > 0, "{report}");
+            assert_eq!((&delivered["covered"], &delivered["missing"]), (&delivered["owed"], &0.into()), "{report}");
+        }
+    }
 }
