@@ -17,7 +17,7 @@ use crate::{
     auth::unix_now,
     config,
     http::problem::{self, Problem},
-    lifecycle::Check,
+    lifecycle::{Check, TaskCount},
     telemetry,
 };
 
@@ -198,9 +198,18 @@ async fn memory(State(node): State<Arc<Node>>, _: Operator) -> Response {
 
 async fn tasks(State(node): State<Arc<Node>>, _: Operator) -> Response {
     let runtime = tokio::runtime::Handle::current().metrics();
+    let tasks: serde_json::Map<_, _> = node
+        .inner
+        .table()
+        .into_iter()
+        .map(|(name, count)| {
+            let TaskCount { running, started, panicked } = count;
+            (name.to_owned(), json!({"running": running, "started": started, "panicked": panicked}))
+        })
+        .collect();
     no_store(json!({
         "runtime": {"workers": runtime.num_workers(), "alive_tasks": runtime.num_alive_tasks(), "queued": runtime.global_queue_depth()},
-        "tasks": node.inner.table(),
+        "tasks": tasks,
     }))
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Tasks {
 }
 
 /// The tasks of one name.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TaskCount {
     /// Those that run now.
     pub(crate) running: u64,

@@ -17,10 +17,10 @@ use super::problem::Problem;
 #[allow_missing = true]
 struct Assets;
 
-/// The page loads nothing from elsewhere and can be framed by nobody. Sockets go to the page's own host: `connect-src 'self'` covers
-/// `ws:` in current browsers, and the schemes are named for those before them.
+/// The page loads nothing from elsewhere, speaks to nobody else and can be framed by nobody. `connect-src 'self'` covers the sockets of the
+/// page's own host.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
-     connect-src 'self' ws: wss:; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+     connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /`.
 pub(crate) async fn index(headers: HeaderMap) -> Response {

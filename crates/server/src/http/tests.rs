@@ -1,3 +1,5 @@
+//! The API of a node that is built and not run, whose insides can be reached.
+
 use axum::{Router, body::Body, http::Request};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
