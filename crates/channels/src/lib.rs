@@ -3,6 +3,21 @@
 //! Start from [`Kind`] and [`Channel`], which an application writes, [`Router`], which says what topics they serve, and [`Workers`], which
 //! serve them: [`Workers::adopt`] takes a connection after its upgrade from whatever HTTP server there is.
 //!
+//! ```
+//! use tickwire_channels::{Context, Flow, JoinRequest, Joined, Joining, Payload, Router, Status};
+//!
+//! // A channel that answers each event with its payload, for every topic that begins with `echo:`.
+//! fn echo(_event: &str, payload: &Payload, context: &mut Context<'_>) -> Flow {
+//!     context.reply(Status::Ok, payload.clone());
+//!     Flow::Continue
+//! }
+//! let router = Router::new().on("echo:*", |_: JoinRequest| Joining::from(Joined::new(echo)))?;
+//! assert!(router.find("echo:anything").is_some());
+//! # Ok::<(), tickwire_channels::BadPattern>(())
+//! ```
+//!
+//! `examples/echo.rs` is the whole program.
+//!
 //! This crate deliberately knows no market, no cluster and no HTTP framework.
 
 pub mod channel;

@@ -11,8 +11,8 @@ pub struct WorkersConfig {
     pub inbox_capacity: usize,
     /// Once the oldest message in the inbox is older than this, only the newest update of each topic in it goes out.
     pub conflate_after: Duration,
-    /// Bytes that one socket may leave unwritten. Beyond it updates are merged to one per channel, and if that is not enough the socket is
-    /// closed, 1013 `slow_consumer`.
+    /// Bytes that one socket may leave unwritten behind the frame that it is being sent. Beyond it updates are merged to one per channel,
+    /// and if that is not enough the socket is closed, 1013 `slow_consumer`.
     pub outbox_bytes_max: usize,
     /// How long a socket may take none of what we write before it is cut, `write_timeout`.
     pub write_timeout: Duration,

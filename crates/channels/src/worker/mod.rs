@@ -85,7 +85,9 @@ impl Workers {
         };
         let (mut workers, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         let depth = gauge!(tickwire_pubsub::metrics::QUEUE_DEPTH, "queue" => "worker_inbox");
-        gauge!(tickwire_pubsub::metrics::QUEUE_CAPACITY, "queue" => "worker_inbox").set(config.inbox_capacity as f64);
+        // The depth is the sum over all workers, and so is the capacity.
+        let capacity = config.inbox_capacity.saturating_mul(count);
+        gauge!(tickwire_pubsub::metrics::QUEUE_CAPACITY, "queue" => "worker_inbox").set(capacity as f64);
         for index in 0..count {
             let poll = mio::Poll::new()?;
             let bell = Arc::new(Bell::new(mio::Waker::new(poll.registry(), run::WAKER)?));

@@ -180,7 +180,7 @@ impl Sockets {
     /// Takes note that something was queued: it is written at the end of the turn, or when the socket takes bytes again.
     pub(super) fn queued(&mut self, key: usize) {
         let Some(socket) = self.slab.get_mut(key) else { return };
-        if socket.outbox.bytes() > self.outbox_bytes_max {
+        if socket.outbox.bytes_behind() > self.outbox_bytes_max {
             return self.relieve(key);
         }
         if !socket.dirty && !socket.outbox.is_empty() && !socket.outbox.is_blocked() {
@@ -199,10 +199,10 @@ impl Sockets {
             self.write(key);
         }
         let Some(socket) = self.slab.get_mut(key) else { return };
-        if socket.outbox.bytes() > self.outbox_bytes_max {
+        if socket.outbox.bytes_behind() > self.outbox_bytes_max {
             socket.outbox.compact();
         }
-        if socket.outbox.bytes() > self.outbox_bytes_max {
+        if socket.outbox.bytes_behind() > self.outbox_bytes_max {
             self.doom(key, CloseReason::SlowConsumer);
         }
     }

@@ -267,3 +267,31 @@ fn a_request_that_is_no_upgrade_is_answered_as_http() {
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.next(), None);
 }
+
+/// Our own client could share a misunderstanding with the server; this one was written by others.
+#[test]
+fn a_websocket_client_of_others_is_served() {
+    use futures_util::{SinkExt as _, StreamExt as _};
+    use tokio_tungstenite::tungstenite::Message;
+
+    let server = Server::start();
+    let url = format!("ws://{}/socket/websocket?vsn=2.0.0", server.address);
+    server.runtime.block_on(async {
+        let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        socket.send(Message::text(r#"["1","1","room:a","phx_join",{}]"#)).await.unwrap();
+        let big = "é".repeat(100_000);
+        socket.send(Message::text(format!(r#"["1","2","room:a","echo","{big}"]"#))).await.unwrap();
+        socket.send(Message::Ping("p".into())).await.unwrap();
+        socket.send(Message::binary(&b"\0\x01\x01\x06\x0413room:aecho\xff"[..])).await.unwrap();
+        socket.send(Message::Close(None)).await.unwrap();
+        let mut seen = Vec::new();
+        while let Some(message) = socket.next().await {
+            seen.push(message.unwrap());
+        }
+        assert!(seen.contains(&Message::text(format!(
+            r#"["1","2","room:a","phx_reply",{{"status":"ok","response":"{big}"}}]"#
+        ))));
+        assert!(seen.contains(&Message::Pong("p".into())));
+        assert!(matches!(seen.last(), Some(Message::Close(Some(close))) if u16::from(close.code) == 1000));
+    });
+}
