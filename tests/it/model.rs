@@ -327,7 +327,12 @@ async fn joins_drops_and_resumes_leave_no_hole_and_no_repeat() {
                 client.step().await;
             }
             busy.fetch_sub(1, Ordering::AcqRel);
-            let last = soon("the end of the quotes", ended.wait_for(Option::is_some)).await.unwrap().unwrap();
+            let last = loop {
+                tokio::select! {
+                    last = ended.wait_for(Option::is_some) => break last.unwrap().unwrap(),
+                    message = client.socket.next() => client.check(message.unwrap()),
+                }
+            };
             client.converge(last).await;
             client.seen
         });
