@@ -39,7 +39,8 @@ pub mod websocket;
 mod worker;
 
 pub use channel::{
-    Channel, ChannelHandle, Context, Flow, HandleError, JoinRequest, Joined, Joining, Kind, Left, Refusal, ReplyHandle, Stop,
+    Channel, ChannelHandle, Context, Flow, HandleError, JoinRequest, Joined, Joining, Kind, Left, Refusal, ReplyHandle,
+    Stop,
 };
 pub use close::{CloseCode, CloseReason};
 pub use lag::LagSnapshot;

@@ -75,15 +75,17 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Why a request is answered with something else than 101.
+/// Why a request is answered with something else than 101. The answer itself has no body; the reason is for the log.
 struct Rejected {
     status: &'static str,
-    body: String,
+    reason: String,
+    /// Where the request ends, if another one may follow it.
+    next: Option<usize>,
 }
 
 impl Rejected {
-    fn new(status: &'static str, body: impl Into<String>) -> Self {
-        Self { status, body: body.into() }
+    fn new(status: &'static str, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into(), next: None }
     }
 }
 
@@ -116,28 +118,25 @@ pub async fn listen(listener: TcpListener, endpoint: Endpoint, workers: Workers)
 
 async fn serve(mut stream: TcpStream, peer: SocketAddr, endpoint: &Endpoint, workers: &Workers) -> io::Result<()> {
     let mut bytes = Vec::new();
-    let answer = loop {
-        match answer(&bytes, peer, endpoint) {
-            Some(answer) => break answer,
-            None if stream.read_buf(&mut bytes).await? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            None => {}
-        }
-    };
-    match answer {
-        Ok(Accepted { accept, info, head_len }) => {
-            let head = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
-            );
-            stream.write_all(head.as_bytes()).await?;
-            let leftover = Bytes::copy_from_slice(&bytes[head_len..]);
-            drop(bytes);
-            workers.adopt(stream.into_std()?, Arc::new(info), leftover).map_err(io::Error::other)
-        }
-        Err(Rejected { status, body }) => {
-            let length = body.len();
-            let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
-            stream.write_all(answer.as_bytes()).await?;
-            stream.shutdown().await
+    loop {
+        let answer = loop {
+            match answer(&bytes, peer, endpoint) {
+                Some(answer) => break answer,
+                None if stream.read_buf(&mut bytes).await? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                None => {}
+            }
+        };
+        let Rejected { status, reason, next } = match answer {
+            Ok(accepted) => return accepted.upgrade(stream, &bytes, workers).await,
+            Err(rejected) => rejected,
+        };
+        tracing::debug!(%peer, status, reason, "a request is not upgraded");
+        let connection = if next.is_some() { "keep-alive" } else { "close" };
+        let answer = format!("HTTP/1.1 {status}\r\nconnection: {connection}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await?;
+        match next {
+            Some(next) => drop(bytes.drain(..next)),
+            None => return stream.shutdown().await,
         }
     }
 }
@@ -147,6 +146,18 @@ struct Accepted {
     info: SocketInfo,
     /// Where the request ends and the client's first frames begin.
     head_len: usize,
+}
+
+impl Accepted {
+    async fn upgrade(self, mut stream: TcpStream, bytes: &[u8], workers: &Workers) -> io::Result<()> {
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {}\r\n\r\n",
+            self.accept
+        );
+        stream.write_all(head.as_bytes()).await?;
+        let leftover = Bytes::copy_from_slice(&bytes[self.head_len..]);
+        workers.adopt(stream.into_std()?, Arc::new(self.info), leftover).map_err(io::Error::other)
+    }
 }
 
 /// The answer to a request; `None` while it is incomplete.
@@ -161,7 +172,16 @@ fn answer(bytes: &[u8], peer: SocketAddr, endpoint: &Endpoint) -> Option<Result<
         }
         Err(error) => return Some(Err(Rejected::new("400 Bad Request", error.to_string()))),
     };
-    Some(decide(&request, peer, endpoint).map(|(upgrade, info)| Accepted { accept: upgrade, info, head_len }))
+    Some(match decide(&request, peer, endpoint) {
+        Ok((accept, info)) => Ok(Accepted { accept, info, head_len }),
+        // A refused client may ask again on the same connection. Where there is a body, we would have to know its end.
+        Err(refused) => Err(Rejected { next: (!has_body(&request)).then_some(head_len), ..refused }),
+    })
+}
+
+fn has_body(request: &httparse::Request<'_, '_>) -> bool {
+    let names = ["content-length", "transfer-encoding"];
+    request.headers.iter().any(|header| names.iter().any(|name| header.name.eq_ignore_ascii_case(name)))
 }
 
 fn decide(

@@ -34,6 +34,8 @@ pub(crate) struct Outbox {
     format: WireFormat,
     blocked: bool,
     entries: VecDeque<Entry>,
+    /// How many control frames stand in front of the data.
+    controls: usize,
     /// How many entries have left the queue: an entry's number is this plus its index, for as long as it waits.
     left: u64,
     /// The length of all entries; of an update, as if it stood for itself alone.
@@ -42,8 +44,10 @@ pub(crate) struct Outbox {
 }
 
 enum Entry {
-    /// A reply, a push, a control frame.
+    /// A reply or a push.
     Frame(Bytes),
+    /// A control frame that has overtaken data.
+    Control(Bytes),
     /// A broadcast that is never merged.
     Lossless(Bytes),
     /// A broadcast that a newer one may replace. `number` is that of the join's [`Track`](tickwire_pubsub::Track).
@@ -67,12 +71,26 @@ pub(crate) enum Offer {
 
 impl Outbox {
     pub(crate) fn new(format: WireFormat) -> Self {
-        Self { format, blocked: false, entries: VecDeque::new(), left: LEFT_START, bytes: 0, joins: Vec::new() }
+        Self {
+            format,
+            blocked: false,
+            entries: VecDeque::new(),
+            controls: 0,
+            left: LEFT_START,
+            bytes: 0,
+            joins: Vec::new(),
+        }
     }
 
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes that wait behind the frame that is written next, or is being written: that one may be as big as it likes, what makes a slow
+    /// consumer is what piles up behind it.
+    pub(crate) fn bytes_behind(&self) -> usize {
+        self.bytes - self.entries.front().map_or(0, |first| first.len(self.format))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -89,18 +107,19 @@ impl Outbox {
         self.append(Entry::Frame(frame));
     }
 
-    /// Queues a control frame, which overtakes data: a client that waits for a pong behind megabytes of prices takes the server for dead.
+    /// Queues a control frame. While the socket takes everything, clients get all answers in the order in which they asked. Once it does not,
+    /// control frames overtake data: a client that waits for a pong behind megabytes of prices takes the server for dead. None goes into
+    /// the middle of a frame.
     pub(crate) fn push_control(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
-        let rest = match self.entries.front() {
-            Some(Entry::Rest(_)) => self.entries.pop_front(),
-            _ => None,
-        };
-        self.entries.push_front(Entry::Frame(frame));
-        self.left -= 1;
-        if let Some(rest) = rest {
-            self.entries.push_front(rest);
+        if !self.blocked {
+            return self.append(Entry::Frame(frame));
         }
+        self.bytes += frame.len();
+        let begun = usize::from(matches!(self.entries.front(), Some(Entry::Rest(_))));
+        // Those in front of it have no number that anyone remembers.
+        self.entries.insert(begun + self.controls, Entry::Control(frame));
+        self.controls += 1;
+        self.left -= 1;
     }
 
     /// Begins to keep what is published for a join that has not been decided.
@@ -250,6 +269,7 @@ impl Outbox {
         self.left += self.entries.len() as u64;
         self.joins = Vec::new();
         self.bytes = 0;
+        self.controls = 0;
         let rest = std::mem::take(&mut self.entries).pop_front().filter(|entry| matches!(entry, Entry::Rest(_)));
         if let Some(rest) = rest {
             self.append(rest);
@@ -269,7 +289,7 @@ impl Outbox {
 impl Entry {
     fn len(&self, format: WireFormat) -> usize {
         match self {
-            Self::Frame(frame) | Self::Lossless(frame) | Self::Rest(frame) => frame.len(),
+            Self::Frame(frame) | Self::Control(frame) | Self::Lossless(frame) | Self::Rest(frame) => frame.len(),
             Self::Latest { message, .. } => shared_frame(format, message).map_or(0, Bytes::len),
             Self::Gone => 0,
         }

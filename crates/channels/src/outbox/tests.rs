@@ -221,10 +221,32 @@ fn a_control_frame_overtakes_all_but_the_rest_of_a_frame() {
     let mut pipe = Pipe { room: 5, ..Pipe::default() };
     rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
     rig.outbox.push_control(Bytes::from_static(b"\x8a\x01p"));
+    rig.outbox.push_control(Bytes::from_static(b"\x8a\x01q"));
     rig.update(3);
+    // Room for what is left of the first frame and for a part of the first control frame.
+    pipe.room = rig.outbox.entries[0].len(WireFormat::V2) + 1;
+    rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
+    rig.outbox.push_control(Bytes::from_static(b"\x8a\x01r"));
     pipe.room = usize::MAX;
     rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
-    assert_eq!(pipe.texts(), [text("a", "u", 1, 1), "p".into(), text("a", "u", 3, 2)]);
+    rig.outbox.push_control(Bytes::from_static(b"\x8a\x01s"));
+    rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
+    let pongs = ["p", "q", "r"].map(String::from);
+    let expected = [&[text("a", "u", 1, 1)], &pongs[..], &[text("a", "u", 3, 2), "s".into()]].concat();
+    assert_eq!(pipe.texts(), expected);
+}
+
+#[test]
+fn what_piles_up_is_counted_without_the_frame_in_front() {
+    let mut rig = Rig::new(None);
+    assert_eq!(rig.outbox.bytes_behind(), 0);
+    rig.outbox.push(vec![0; 1_000].into());
+    assert_eq!(rig.outbox.bytes_behind(), 0);
+    rig.outbox.push(vec![0; 10].into());
+    assert_eq!(rig.outbox.bytes_behind(), 10);
+    let mut pipe = Pipe { room: 400, ..Pipe::default() };
+    rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
+    assert_eq!((rig.outbox.bytes(), rig.outbox.bytes_behind()), (610, 10));
 }
 
 #[test]

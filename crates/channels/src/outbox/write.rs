@@ -128,6 +128,7 @@ impl Outbox {
         let place = self.left;
         self.left += 1;
         self.bytes -= entry.len(self.format);
+        self.controls -= usize::from(matches!(entry, Entry::Control(_)));
         tally.deliveries += u64::from(matches!(entry, Entry::Latest { .. } | Entry::Lossless(_)));
         let Entry::Latest { message, slot, .. } = entry else { return };
         let Some(Some(join)) = self.joins.get_mut(slot as usize) else { return };
@@ -157,7 +158,9 @@ impl Outbox {
 fn piece_of<'a>(entry: &'a Entry, format: WireFormat, joins: &mut [Option<Box<Join>>]) -> (Piece<'a>, Option<Step>) {
     static NOTHING: Bytes = Bytes::new();
     let (message, slot, number) = match entry {
-        Entry::Frame(frame) | Entry::Lossless(frame) | Entry::Rest(frame) => return (Piece::Shared(frame), None),
+        Entry::Frame(frame) | Entry::Control(frame) | Entry::Lossless(frame) | Entry::Rest(frame) => {
+            return (Piece::Shared(frame), None);
+        }
         Entry::Gone => return (Piece::Shared(&NOTHING), None),
         Entry::Latest { message, slot, number } => (message, *slot, *number),
     };
