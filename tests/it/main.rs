@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod drain;
+mod examples;
 mod flows;
 mod model;
 mod replay;
+mod supervision;
 mod tidy;
 mod wire;

@@ -153,8 +153,24 @@ impl Process {
     #[must_use]
     pub fn cli(&self, arguments: &[&str]) -> Command {
         let mut command = command(binary());
-        command.env("XDG_RUNTIME_DIR", self.folder.path()).args(arguments);
+        self.environment(&mut command);
+        command.args(arguments);
         command
+    }
+
+    /// Gives a command the environment of the user who runs this server.
+    pub fn environment(&self, command: &mut Command) {
+        command.env("XDG_RUNTIME_DIR", self.folder.path());
+    }
+
+    /// The key that it made for itself because none is configured.
+    ///
+    /// # Panics
+    /// If it made none.
+    #[must_use]
+    pub fn development_key(&self) -> String {
+        let file = self.folder.path().join(format!("tickwire/dev-{}.key", self.http.port()));
+        std::fs::read_to_string(file).unwrap().lines().next().unwrap().to_owned()
     }
 
     /// The URL of something on its public port.
