@@ -12,7 +12,8 @@ use crate::{
     handle::{ChannelCommand, ChannelHandle, Place},
     message::{Message, Ref},
     metrics as names,
-    serializer::{Reply, Status},
+    outbox::shared_frame,
+    serializer::{Reply, Status, WireFormat, broadcast_frame},
     session::{Action, Bounds, ControlReply},
 };
 
@@ -99,6 +100,14 @@ impl Worker {
             Effect::Reply(status, response) => self.reply(key, slot, msg_ref, status, &response),
             Effect::Push(event, payload) => self.push_to_channel(key, slot, &event, &payload),
             Effect::Broadcast(message) => {
+                // WIRE: it is its sender's fault, not that of those who could not get it. The frame is kept for them.
+                if matches!(message.payload, Payload::Binary(_))
+                    && shared_frame(WireFormat::V2, &message).is_none()
+                    && let Err(error) =
+                        broadcast_frame(WireFormat::V2, &message.topic, &message.event, &message.payload)
+                {
+                    return self.unwritable(key, slot, &error);
+                }
                 self.shared.pubsub().broadcast(&[message]);
                 // Its own copy is in the inbox now, and goes out before what the channel says next.
                 self.drain_inbox();
