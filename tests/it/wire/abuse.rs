@@ -152,6 +152,40 @@ fn deep_nesting_neither_overflows_a_stack_nor_is_felt() {
     }
 }
 
+/// Whoever sends a megabyte may make the server read a megabyte, and no more than that.
+#[test]
+fn odd_shapes_cost_no_more_than_their_length() {
+    let demo = Demo::start();
+    let mut client = demo.v2();
+    client.join("1", "room:a", &json!({}));
+    let started = Instant::now();
+    let many = |count: usize, key: &dyn Fn(usize) -> String| {
+        format!("{{{}}}", (0..count).map(|i| format!("\"{}\":{i}", key(i))).collect::<Vec<_>>().join(","))
+    };
+    let escapes = |count: usize| format!("\"{}\"", r"\u0061".repeat(count));
+    for (sent, answered) in [
+        (many(50_000, &|i| format!("key{i}")), None),
+        (many(50_000, &|_| "key".to_owned()), Some(r#"{"key":0}"#.to_owned())),
+        (many(5_000, &|i| format!("{}{i}", "k".repeat(200))), None),
+        ("9".repeat(500_000), None),
+        (format!("-1.{}1", "0".repeat(300_000)), None),
+        (escapes(150_000), Some(format!("\"{}\"", "a".repeat(150_000)))),
+        (format!("[{}]", vec!["0"; 300_000].join(",")), None),
+        (format!("[{}0{}]", " ".repeat(300_000), "\n".repeat(300_000)), Some("[0]".to_owned())),
+        (
+            format!("[{}0]", r#"{"a":{"a":1,"a":2}},"#.repeat(20_000)),
+            Some(format!("[{}0]", r#"{"a":{"a":1}},"#.repeat(20_000))),
+        ),
+    ] {
+        client.send(&format!(r#"["1","2","room:a","echo",{sent}]"#));
+        let (_, reply) = client.raw_reply();
+        let answered = answered.unwrap_or(sent);
+        let start: String = answered.chars().take(40).collect();
+        assert!(reply.response.get() == answered, "{start}");
+    }
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+}
+
 #[test]
 fn announced_bytes_that_never_come_cost_nothing() {
     let demo = Demo::start();

@@ -127,6 +127,14 @@ fn fields_of_up_to_255_bytes_fit_and_longer_ones_crash_their_channel_alone() {
     client.say(&json!(["j3", "6", topic, "binary_out", {"n": 1, "b": 7}]));
     client.expect(&json!(["j3", "j3", topic, "phx_error", {"reason": "channel_crash"}]));
     client.expect_nothing();
+    // A broadcast crashes its sender, not those that it was for.
+    let mut member = demo.v2();
+    member.join("m", "room:b", &json!({}));
+    client.say(&json!(["j2", "7", "room:b", "binary_shout_as", {"event": too_long}]));
+    client.expect(&json!(["j2", "j2", "room:b", "phx_error", {"reason": "channel_crash"}]));
+    member.say(&json!(["m", "8", "room:b", "binary_shout_as", {"event": longest}]));
+    assert_eq!(member.binary(), layout(2, &["room:b", &longest], b"shouted"));
+    client.expect_nothing();
 }
 
 #[test]

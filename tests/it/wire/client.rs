@@ -360,3 +360,9 @@ pub(super) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
         std::thread::yield_now();
     }
 }
+
+/// Lets a moment go by between two things that a client does. Nothing is proved by it.
+#[expect(clippy::disallowed_methods, reason = "there is nothing to wait for: a client is slow as it likes")]
+pub(super) fn pause(moment: Duration) {
+    std::thread::sleep(moment);
+}

@@ -84,6 +84,8 @@ struct JoinParams {
     echo_params: bool,
     #[serde(default)]
     push_on_join: bool,
+    #[serde(default)]
+    refuse: bool,
 }
 
 fn join(request: JoinRequest) -> Joining {
@@ -101,6 +103,9 @@ fn join(request: JoinRequest) -> Joining {
     }
     // Parameters of another shape, or raw bytes, ask for nothing.
     let asked: JoinParams = request.parse().unwrap_or_default();
+    if asked.refuse {
+        return Refusal::reason("as you wish").into();
+    }
     let mut joined = Joined::new(Playground);
     if asked.echo_params {
         let reply = [b"{\"params\":", request.params.bytes().as_ref(), b"}"].concat();
@@ -151,6 +156,11 @@ impl Channel for Playground {
                 let data = vec![byte; usize::try_from(number(payload)).unwrap()];
                 context.push(asked["event"].as_str().unwrap_or("binary_pushed"), Payload::Binary(data.into()));
                 context.reply(Status::Ok, Payload::empty());
+            }
+            "binary_shout_as" => {
+                let asked: Value = serde_json::from_slice(payload.bytes()).unwrap();
+                let data = Payload::Binary(Bytes::from_static(b"shouted"));
+                context.broadcast(asked["event"].as_str().unwrap(), data).unwrap();
             }
             "crash" => panic!("the channel crashes"),
             "stop" => {

@@ -6,7 +6,7 @@ use serde_json::json;
 use tickwire_channels::{MountLimits, websocket::Limits};
 
 use super::{
-    client::{BINARY, CLOSE, END, Got, MORE, PATIENCE, PING, PONG, Raw, TEXT, TEXT_BEGIN, frame, header, push},
+    client::{BINARY, CLOSE, END, Got, MORE, PATIENCE, PING, PONG, Raw, TEXT, TEXT_BEGIN, frame, header, pause, push},
     demo::{Demo, limits},
 };
 
@@ -187,6 +187,12 @@ fn a_clients_close_is_answered_with_1000_and_a_wrong_one_with_1002() {
         closes(&demo, &frame(CLOSE, &code.to_be_bytes()), 1002);
     }
     closes(&demo, &frame(CLOSE, &[3]), 1002);
+    // What was asked before is answered before.
+    let mut client = demo.v2();
+    client.write(&[frame(TEXT, HEARTBEAT.as_bytes()), frame(PING, b"p"), frame(CLOSE, &[3, 232])].concat());
+    expect_heartbeat(&mut client);
+    assert_eq!(client.next(), Some(Got::Pong(b"p".to_vec())));
+    client.expect_close(1000);
     // What comes behind the close is not looked at.
     let mut client = demo.v2();
     client.write(&[frame(CLOSE, &[3, 232]), frame(TEXT, HEARTBEAT.as_bytes())].concat());
@@ -255,7 +261,7 @@ fn a_silent_client_is_closed_with_1002_whatever_it_is_sent() {
             while demo.workers.connections() == 2 {
                 talker.say(&json!(["1", "2", "room:a", "shout", {}]));
                 talker.text();
-                std::thread::sleep(Duration::from_millis(20));
+                pause(Duration::from_millis(20));
                 assert!(started.elapsed() < PATIENCE);
             }
         });
@@ -291,7 +297,7 @@ fn any_frame_of_the_client_counts_as_a_sign_of_life() {
         // A part of a frame is data as well.
         clients[2].write(&whole[sent..=sent]);
         sent += 1;
-        std::thread::sleep(Duration::from_millis(50));
+        pause(Duration::from_millis(50));
     }
     clients[2].write(&whole[sent..]);
     expect_heartbeat(&mut clients[2]);

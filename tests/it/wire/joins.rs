@@ -267,6 +267,20 @@ fn a_duplicate_join_is_answered_before_the_old_one_is_closed() {
 }
 
 #[test]
+fn a_duplicate_join_that_is_refused_has_ended_the_old_one() {
+    let demo = Demo::start();
+    let mut client = demo.v2();
+    client.join("1", "room:a", &json!({}));
+    client.say(&json!(["2", "2", "room:a", "phx_join", {"refuse": true}]));
+    client.expect(&refused("2", "room:a", "as you wish"));
+    client.expect(&json!(["1", "1", "room:a", "phx_close", {}]));
+    client.say(&json!(["1", "3", "room:a", "echo", {}]));
+    client.expect(&unmatched(&json!("3"), "room:a"));
+    client.join("4", "room:a", &json!({}));
+    client.expect_nothing();
+}
+
+#[test]
 fn a_duplicate_join_that_waits_replaces_the_old_one_all_the_same() {
     let demo = Demo::start();
     let mut client = demo.v2();
