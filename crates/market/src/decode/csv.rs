@@ -2,7 +2,7 @@
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder, Trim};
 
-use super::{BodyError, mark, number, push};
+use super::{BodyError, mark, number, push, without_bom};
 use crate::{Batch, Field, Quote, QuoteFields, Rejection, Symbol, SymbolError, parse_ts, rejection::excerpt};
 
 /// What a column holds.
@@ -37,9 +37,7 @@ impl Column {
 /// # Errors
 /// If a column is unknown, named twice or missing, or there are too many rows.
 pub fn decode_csv(body: &[u8], quotes_max: usize) -> Result<Batch, BodyError> {
-    // Spreadsheets begin their files with a byte order mark.
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(body);
+    let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(without_bom(body));
     let columns = columns(reader.byte_headers().map_err(|error| BodyError::Malformed(error.to_string()))?)?;
     let mut batch = Batch::default();
     let mut row = ByteRecord::new();

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{BodyError, mark, number};
+use super::{BodyError, mark, number, without_bom};
 use crate::{Batch, Field, Quote, QuoteFields, Rejection, Symbol, parse_ts, rejection::excerpt};
 
 /// A record before its values are looked at: each keeps its exact text, so that no digit goes through a float. Keys that are not ours
@@ -44,7 +44,7 @@ struct Record<'a> {
 /// If the body is not JSON, neither an object nor an array, or an array of too many.
 pub fn decode_json(body: &[u8], quotes_max: usize) -> Result<Batch, BodyError> {
     let malformed = |error: serde_json::Error| BodyError::Malformed(format!("the body is not JSON: {error}"));
-    let text = std::str::from_utf8(body)
+    let text = std::str::from_utf8(without_bom(body))
         .map_err(|error| BodyError::Malformed(format!("the body is not UTF-8 from byte {}", error.valid_up_to())))?;
     match text.trim_ascii_start().as_bytes().first() {
         Some(b'[') => decode_array(text, quotes_max),

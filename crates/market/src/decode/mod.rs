@@ -41,6 +41,11 @@ impl BodyError {
     }
 }
 
+/// A body without the byte order mark that spreadsheets and shells put before theirs.
+fn without_bom(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
 /// Adds a record to a batch that may hold `limit` of them.
 fn push(batch: &mut Batch, limit: usize, quote: impl FnOnce() -> Result<Quote, Rejection>) -> Result<(), BodyError> {
     if batch.len() >= limit {

@@ -137,6 +137,17 @@ fn protobuf_quotes_are_checked_like_all_others() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_a_body() {
+    let object = "\u{feff}{\"symbol\":\"A\",\"bid\":1}";
+    let table = "\u{feff}symbol,bid\nA,1\n";
+    for batch in
+        [decode_json(object.as_bytes(), 1), decode_ndjson(object.as_bytes(), 1), decode_csv(table.as_bytes(), 1)]
+    {
+        assert_eq!(batch.unwrap().quotes().count(), 1);
+    }
+}
+
+#[test]
 fn an_update_reads_back_as_the_public_message() {
     let payload =
         bytes::Bytes::from_static(br#"{"symbol":"A","bid":"1.10","ts":5,"crossed":true,"epoch":"e","seq":7,"n":3}"#);
