@@ -40,13 +40,15 @@ pub(crate) struct RoomBounds {
     pub(crate) rooms_max: usize,
     /// Bytes of all histories.
     pub(crate) bytes_max: usize,
+    /// Bytes of one history: a joiner gets all of it in one reply, which must fit well into what a socket may leave unread.
+    pub(crate) room_bytes_max: usize,
     /// A room that nobody is in and nobody writes to is forgotten after this time.
     pub(crate) idle: Duration,
 }
 
 impl Default for RoomBounds {
     fn default() -> Self {
-        Self { rooms_max: 10_000, bytes_max: 64 << 20, idle: Duration::from_secs(1800) }
+        Self { rooms_max: 10_000, bytes_max: 64 << 20, room_bytes_max: 256 << 10, idle: Duration::from_secs(1800) }
     }
 }
 
@@ -175,20 +177,27 @@ impl Rooms {
         Some(room)
     }
 
+    /// Keeps a message, and as many of those before it as there is room for.
     fn keep(&self, history: &mut History, entry: Entry, entries_max: usize) {
         let cost = entry.cost();
-        // What does not fit is not kept: it was delivered all the same.
-        if self.bytes.load(Ordering::Relaxed) + cost > self.bounds.bytes_max {
+        let is_full = |history: &History| {
+            history.entries.len() >= entries_max
+                || history.bytes + cost > self.bounds.room_bytes_max
+                || self.bytes.load(Ordering::Relaxed) + cost > self.bounds.bytes_max
+        };
+        while is_full(history)
+            && let Some(oldest) = history.entries.pop_front()
+        {
+            history.bytes -= oldest.cost();
+            self.bytes.fetch_sub(oldest.cost(), Ordering::Relaxed);
+        }
+        // What does not fit even so is not kept: it was delivered all the same.
+        if is_full(history) {
             tickwire_pubsub::metrics::dropped("room_history", 1);
         } else {
             history.bytes += cost;
             self.bytes.fetch_add(cost, Ordering::Relaxed);
             history.entries.push_back(entry);
-        }
-        while history.entries.len() > entries_max {
-            let Some(oldest) = history.entries.pop_front() else { break };
-            history.bytes -= oldest.cost();
-            self.bytes.fetch_sub(oldest.cost(), Ordering::Relaxed);
         }
     }
 
@@ -299,5 +308,61 @@ impl Channel for RoomChannel {
             Err(reason) => context.reply(Status::Error, reason_payload(reason)),
         }
         Flow::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwire_pubsub::LoneNode;
+
+    use super::*;
+
+    const RULE: RoomRule = RoomRule { broadcast: Vec::new(), echo: Vec::new(), history: 3 };
+
+    fn rooms(bytes_max: usize, room_bytes_max: usize) -> Rooms {
+        let bounds = RoomBounds { bytes_max, room_bytes_max, ..RoomBounds::default() };
+        let id = NodeId::new("a", 1);
+        Rooms::new(PubSub::new(Arc::new(LoneNode::new(id.clone()))), &id, bounds)
+    }
+
+    fn say(rooms: &Rooms, room: &str, event: &str, bytes: usize) {
+        let payload = Payload::Json(format!("\"{}\"", "x".repeat(bytes)).into());
+        rooms.publish(&RULE, &Topic::new(room).unwrap(), event, &payload, None, Moment::now()).unwrap();
+    }
+
+    fn kept(rooms: &Rooms, room: &str) -> Vec<String> {
+        let (Payload::Json(reply), ..) = rooms.enter(&RULE, &Topic::new(room).unwrap(), Moment::now()) else {
+            panic!("a history is JSON")
+        };
+        let reply: serde_json::Value = serde_json::from_slice(&reply).unwrap();
+        reply["history"].as_array().unwrap().iter().map(|entry| entry["event"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_history_keeps_the_newest_messages_that_fit() {
+        let rooms = rooms(1 << 20, 4096);
+        for event in ["a", "b", "c", "d"] {
+            say(&rooms, "room:1", event, 10);
+        }
+        assert_eq!(kept(&rooms, "room:1"), ["b", "c", "d"]);
+        say(&rooms, "room:1", "large", 4000);
+        assert_eq!(kept(&rooms, "room:1"), ["large"]);
+        say(&rooms, "room:1", "small", 10);
+        assert_eq!(kept(&rooms, "room:1"), ["small"]);
+        // Messages come without a hole: what is too large to be kept ends what was kept before it.
+        say(&rooms, "room:1", "too large", 5000);
+        assert_eq!(kept(&rooms, "room:1"), [""; 0]);
+    }
+
+    #[test]
+    fn a_history_moves_on_when_the_memory_of_all_is_used_up() {
+        let rooms = rooms(4096, 4096);
+        say(&rooms, "room:large", "large", 3700);
+        for event in ["a", "b", "c", "d"] {
+            say(&rooms, "room:small", event, 10);
+        }
+        let small = kept(&rooms, "room:small");
+        assert_eq!(small.last().map(String::as_str), Some("d"), "{small:?}");
+        assert!(rooms.bytes.load(Ordering::Relaxed) <= 4096);
     }
 }
