@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     response::Response,
 };
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use tickwire_market::{
     parse_ts,
 };
 
-use super::{Client, may_read, problem::Problem, quotes::json_answer, symbol};
+use super::{Client, PathText, may_read, problem::Problem, quotes::json_answer, symbol};
 use crate::app::Node;
 
 /// Bars of an answer that asks for no number, and at most.
@@ -32,7 +32,7 @@ pub(super) struct Params {
 pub(super) async fn read(
     State(node): State<Arc<Node>>,
     client: Client,
-    Path(text): Path<String>,
+    PathText(text): PathText,
     params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let symbol = symbol(&text)?;

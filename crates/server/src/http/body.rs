@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    body::{Body, HttpBody as _},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -14,8 +14,12 @@ use super::problem::Problem;
 /// A client that takes longer to send what a request may have is not sending.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads all of a body.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+/// Reads all of a body. One that announces more than the limit is refused before it is sent.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    refuse_encoded(headers)?;
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Problem::body_too_large(limit));
+    }
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(limit)),
@@ -35,6 +39,20 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// Compressed bodies are not read: a small one may become a very large one.
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") else {
+        return Ok(());
+    };
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_encoding",
+        "The body's encoding is not read here",
+        format!("Content-Encoding is {encoding:?}; send the body as it is, without one."),
+    )
+    .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+}
+
 /// A body of a type that is not read here.
 pub(super) fn unsupported(seen: &str, accepted: &'static str) -> Problem {
     let seen = if seen.is_empty() { "none".to_owned() } else { format!("{seen:?}") };
@@ -44,7 +62,7 @@ pub(super) fn unsupported(seen: &str, accepted: &'static str) -> Problem {
         "The body's type is not read here",
         format!("Content-Type is {seen}, expected {accepted}."),
     )
-    .header(HeaderName::from_static("accept-post"), axum::http::HeaderValue::from_static(accepted))
+    .header(HeaderName::from_static("accept-post"), HeaderValue::from_static(accepted))
 }
 
 /// Reads a JSON object of ours.
@@ -57,6 +75,6 @@ pub(super) async fn read_json<T: serde::de::DeserializeOwned>(
     if seen != "application/json" {
         return Err(unsupported(&seen, "application/json"));
     }
-    let body = read(body, limit).await?;
+    let body = read(headers, body, limit).await?;
     serde_json::from_slice(&body).map_err(|error| Problem::bad_request("invalid_json", format!("The body: {error}.")))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,7 @@ use tickwire_channels::json::canonical;
 use tickwire_market::Moment;
 use tickwire_pubsub::{Payload, Topic};
 
-use super::{Writer, body, problem::Problem};
+use super::{PathText, Writer, body, problem::Problem};
 use crate::{
     app::Node,
     auth::{Principal, Who},
@@ -37,7 +37,7 @@ struct Wish {
 pub(super) async fn publish(
     State(node): State<Arc<Node>>,
     writer: Writer,
-    Path(rest): Path<String>,
+    PathText(rest): PathText,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {

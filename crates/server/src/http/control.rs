@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -13,7 +13,7 @@ use serde_json::json;
 use tickwire_channels::CloseReason;
 use tickwire_market::LatestError;
 
-use super::{Writer, body, problem::Problem, quotes::json_answer, symbol};
+use super::{PathText, Writer, body, problem::Problem, quotes::json_answer, symbol};
 use crate::app::Node;
 
 #[derive(Debug, Deserialize)]
@@ -44,7 +44,7 @@ pub(super) async fn disconnect(
 pub(super) async fn refresh(
     State(node): State<Arc<Node>>,
     writer: Writer,
-    Path(rest): Path<String>,
+    PathText(rest): PathText,
 ) -> Result<Response, Problem> {
     writer.principal.may_administer()?;
     let text = rest

@@ -16,7 +16,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use ::metrics::{counter, histogram};
 use axum::{
     Router,
-    extract::{FromRequestParts, Request},
+    extract::{FromRequestParts, Path, Request},
     http::{HeaderMap, Method, Uri, header, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse as _, Response},
@@ -153,6 +153,20 @@ fn may_read(node: &Node, principal: &Principal, symbol: &tickwire_market::Symbol
 fn symbol(text: &str) -> Result<tickwire_market::Symbol, Problem> {
     tickwire_market::Symbol::new(text)
         .map_err(|error| Problem::bad_request("invalid_symbol", format!("{text:?}: {error}.")))
+}
+
+/// The rest of a path, decoded.
+pub(crate) struct PathText(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(text) = Path::from_request_parts(parts, state).await.map_err(|error| {
+            Problem::bad_request("invalid_path", format!("{}; expected percent-encoded UTF-8.", error.body_text()))
+        })?;
+        Ok(Self(text))
+    }
 }
 
 /// The connection of a request.

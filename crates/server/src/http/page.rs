@@ -2,14 +2,13 @@
 
 use axum::{
     body::Body,
-    extract::Path,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::problem::Problem;
+use super::{PathText, problem::Problem};
 
 /// What the page's build has put into `page/dist`; nothing, if it was not built.
 #[derive(RustEmbed)]
@@ -31,7 +30,7 @@ pub(crate) async fn index(headers: HeaderMap) -> Response {
 }
 
 /// `GET /assets/{name}`. Names carry a hash of their content, so that they may be kept for ever.
-pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+pub(crate) async fn asset(PathText(name): PathText, headers: HeaderMap) -> Response {
     // Only what the build put there can be found: a path with `..` is the name of no embedded file. In a debug build the files are read
     // from the folder at run time by the same list.
     let safe = !name.split('/').any(|part| part.is_empty() || part.starts_with('.')) && !name.contains('\\');
@@ -97,7 +96,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_outside_the_page_is_served() {
         for name in ["../Cargo.toml", "..", "a/../../x", "", "a//b", ".hidden", "..\\x"] {
-            assert_eq!(asset(Path(name.to_owned()), HeaderMap::new()).await.status(), 404, "{name}");
+            assert_eq!(asset(PathText(name.to_owned()), HeaderMap::new()).await.status(), 404, "{name}");
         }
     }
 }

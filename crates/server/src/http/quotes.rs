@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,7 @@ use tickwire_market::{
     decode::{BodyError, decode_csv, decode_json, decode_ndjson},
 };
 
-use super::{Client, Writer, body, may_read, problem::Problem, symbol};
+use super::{Client, PathText, Writer, body, may_read, problem::Problem, symbol};
 use crate::app::Node;
 
 const ACCEPTED_TYPES: &str = "application/json, application/x-ndjson, text/csv";
@@ -42,7 +42,7 @@ pub(super) async fn publish(
         "text/csv" => decode_csv,
         seen => return Err(body::unsupported(seen, ACCEPTED_TYPES)),
     };
-    let body = body::read(body, node.config.limits.body_bytes).await?;
+    let body = body::read(&headers, body, node.config.limits.body_bytes).await?;
     let batch = decode(&body, node.market.config().batch_max).map_err(refused_body)?;
     // What was read is not needed any more, and the owners may take a while.
     drop(body);
@@ -122,7 +122,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(node): State<Arc<Node>>,
     client: Client,
-    Path(text): Path<String>,
+    PathText(text): PathText,
 ) -> Result<Response, Problem> {
     let symbol = symbol(&text)?;
     may_read(&node, &client.principal, &symbol)?;

@@ -84,6 +84,55 @@ async fn what_was_not_sent_for_want_of_room_may_be_sent_again_with_its_key() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_is_a_problem_with_a_code() {
+    let app = app();
+    let router = super::router(app.node());
+    let post = |name: &'static str, value: &str| {
+        Request::post("/v1/quotes")
+            .header("authorization", format!("Bearer {KEY}"))
+            .header("content-type", "application/json")
+            .header(name, value)
+    };
+    let announced = (app.node().config.limits.body_bytes + 1).to_string();
+    // The body never comes: it is refused by what its head announces.
+    let endless = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+    let too_large = Body::new(Announced(endless, announced.parse().unwrap()));
+    for (status, code, request) in [
+        (400, "invalid_path", Request::get("/v1/quotes/%ff").body(Body::empty()).unwrap()),
+        (400, "invalid_path", Request::get("/v1/bars/%ff").body(Body::empty()).unwrap()),
+        (415, "unsupported_encoding", post("content-encoding", "gzip").body(Body::from("{}")).unwrap()),
+        (413, "body_too_large", post("content-length", &announced).body(too_large).unwrap()),
+    ] {
+        let answer = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{code}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{code}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["code"], code);
+    }
+    let plain = post("content-encoding", "identity").body(Body::from(r#"{"symbol":"A","bid":"1"}"#)).unwrap();
+    assert_eq!(router.oneshot(plain).await.unwrap().status(), 202);
+}
+
+/// A body of an announced length.
+struct Announced(Body, u64);
+
+impl axum::body::HttpBody for Announced {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        std::pin::Pin::new(&mut self.0).poll_frame(context)
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        hyper::body::SizeHint::with_exact(self.1)
+    }
+}
+
+#[tokio::test]
 async fn a_panic_in_a_handler_is_one_bad_answer() {
     async fn panics() {
         panic!("on purpose");
