@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use tickwire_server::config::{Config, ConfigErrors, Origin, Sources, default_text};
+use tickwire_server::config::{Config, ConfigErrors, Origin, Problem, Sources, default_text};
 
 use crate::{
     failure::{Failure, Outcome},
@@ -63,10 +63,28 @@ struct LayersAndFormat {
 impl Layers {
     /// Reads the configuration from all its layers.
     pub(crate) fn load(self) -> Result<Config, ConfigErrors> {
-        // Names and values that are not Unicode are none of ours: every key and every value of the configuration is text.
-        let env =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Config::load(Sources { file: self.file, env: env.collect(), sets: self.sets })
+        // Names that are not Unicode are none of ours.
+        let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let mut env = Vec::new();
+        let mut unreadable = Vec::new();
+        for (name, value) in named {
+            match value.into_string() {
+                Ok(value) => env.push((name, value)),
+                Err(_) if name.starts_with("TICKWIRE_") => unreadable.push(Problem {
+                    key: String::new(),
+                    message: "the value is not UTF-8 text, as every setting is; set it again".to_owned(),
+                    origin: Origin::Env(name.into()),
+                }),
+                Err(_) => {}
+            }
+        }
+        let loaded = Config::load(Sources { file: self.file, env, sets: self.sets });
+        if unreadable.is_empty() {
+            return loaded;
+        }
+        // All problems are told at once.
+        unreadable.extend(loaded.err().into_iter().flat_map(|errors| errors.0));
+        Err(ConfigErrors(unreadable))
     }
 }
 

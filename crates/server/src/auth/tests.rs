@@ -259,6 +259,8 @@ fn minted_tokens_are_accepted_and_end() {
     assert_eq!(auth().token(&token, NOW + 3605).map(drop), Err(AuthError::TokenExpired));
 
     assert_eq!(mint(&Config::default().auth.jwt, &grant, NOW), Err(MintError::NoSecret));
+    let weak = crate::config::JwtConfig { hs256_secret: Some(Secret::new("short")), ..jwt.clone() };
+    assert_eq!(mint(&weak, &grant, NOW), Err(MintError::WeakSecret(5)));
     assert_eq!(mint(&jwt, &Grant { user: String::new(), ..grant }, NOW), Err(MintError::User(0)));
 }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::error::{AuthError, TokenFault};
 use super::pattern::TopicPattern;
-use crate::config::JwtConfig;
+use crate::config::{JwtConfig, STRONG_SECRET_BYTES};
 
 /// A token travels in a header or a URL, which end at 8 KiB nearly everywhere.
 const BYTES_MAX: usize = 8 * 1024;
@@ -180,6 +180,9 @@ pub enum MintError {
     /// There is nothing to sign with.
     #[error("no secret to sign with: set auth.jwt.hs256_secret to the server's own")]
     NoSecret,
+    /// No server has such a secret.
+    #[error("the secret has {0} bytes, one that signs tokens has at least {STRONG_SECRET_BYTES}; make one with: openssl rand -hex 32")]
+    WeakSecret(usize),
     /// The server would refuse such a user.
     #[error("the user has {0} bytes, expected 1 to {USER_BYTES_MAX}")]
     User(usize),
@@ -195,6 +198,9 @@ pub enum MintError {
 /// There is no secret, or the server would refuse what is granted.
 pub fn mint(config: &JwtConfig, grant: &Grant, now: u64) -> Result<String, MintError> {
     let secret = config.hs256_secret.as_ref().ok_or(MintError::NoSecret)?;
+    if secret.expose().len() < STRONG_SECRET_BYTES {
+        return Err(MintError::WeakSecret(secret.expose().len()));
+    }
     if grant.user.is_empty() || grant.user.len() > USER_BYTES_MAX {
         return Err(MintError::User(grant.user.len()));
     }

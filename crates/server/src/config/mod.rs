@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 pub use self::dev_key::DevKey;
 pub use self::problem::{ConfigErrors, Origin, Problem};
+pub(crate) use self::read::STRONG_SECRET_BYTES;
 pub use self::reader::Entry;
 pub use self::secret::Secret;
 pub(crate) use self::secret::{digest_of, digests_equal};

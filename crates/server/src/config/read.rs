@@ -25,7 +25,7 @@ pub(super) const SECTIONS: [&str; 14] = [
 ];
 
 /// A cluster secret or a token secret: as long as the digest that it keys.
-const STRONG_SECRET_BYTES: usize = 32;
+pub(crate) const STRONG_SECRET_BYTES: usize = 32;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
