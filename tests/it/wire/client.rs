@@ -201,13 +201,20 @@ impl Raw {
     /// The next frame; `None` once the connection has ended.
     #[track_caller]
     pub(super) fn next(&mut self) -> Option<Got> {
+        let next = self.next_or_cut();
+        assert!(next.is_some() || self.received.is_empty(), "the connection ended inside of a frame");
+        next
+    }
+
+    /// As [`next`](Self::next), of a connection that may end inside of a frame.
+    #[track_caller]
+    pub(super) fn next_or_cut(&mut self) -> Option<Got> {
         loop {
             if let Some((got, len)) = parse(&self.received) {
                 self.received.drain(..len);
                 return Some(got);
             }
             if !self.fill() {
-                assert!(self.received.is_empty(), "the connection ended inside of a frame");
                 return None;
             }
         }
