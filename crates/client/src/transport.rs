@@ -27,12 +27,14 @@ pub enum ConnectError {
         problem: String,
     },
     /// The server answered, and will not have this client.
-    #[error("{address} refuses the connection: {status}{body}")]
+    #[error("{address} refuses the connection: {status}{reason}{body}")]
     Refused {
         /// Where.
         address: String,
         /// The HTTP status.
         status: http::StatusCode,
+        /// Its code, in brackets, if it gives one.
+        reason: String,
         /// What it says, behind a colon.
         body: String,
     },
@@ -90,11 +92,36 @@ fn explain(address: String, error: Error) -> ConnectError {
             let body = response.body().as_deref().unwrap_or_default();
             let text = String::from_utf8_lossy(&body[..body.len().min(REFUSAL_MAX)]).trim().to_owned();
             let body = if text.is_empty() { text } else { format!(": {text}") };
-            ConnectError::Refused { address, status: response.status(), body }
+            ConnectError::Refused { address, status: response.status(), reason: reason(response.headers()), body }
         }
         Error::Io(error) => ConnectError::Unreachable { address, problem: error.to_string() },
         Error::Url(error) => ConnectError::Unreachable { address, problem: error.to_string() },
         Error::Tls(error) => ConnectError::Unreachable { address, problem: error.to_string() },
         other => ConnectError::NotWebSocket { address, problem: other.to_string() },
+    }
+}
+
+/// The code of a refusal: upgrades are refused without a body, as Phoenix does it, and say why in a header.
+fn reason(headers: &http::HeaderMap) -> String {
+    let code = headers.get("x-tickwire-reason").and_then(|code| code.to_str().ok());
+    code.map(|code| format!(" ({})", code.escape_debug())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_why() {
+        let refused = |code: Option<&str>, body: &str| {
+            let mut response = http::Response::builder().status(403);
+            if let Some(code) = code {
+                response = response.header("x-tickwire-reason", code);
+            }
+            let body = Some(body.as_bytes().to_vec());
+            explain("ws://a".to_owned(), Error::Http(Box::new(response.body(body).unwrap()))).to_string()
+        };
+        assert_eq!(refused(Some("token_expired"), ""), "ws://a refuses the connection: 403 Forbidden (token_expired)");
+        assert_eq!(refused(None, "go away"), "ws://a refuses the connection: 403 Forbidden: go away");
     }
 }
