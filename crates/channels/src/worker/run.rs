@@ -161,11 +161,11 @@ impl Worker {
     }
 
     fn read_ready(&mut self) {
-        let ready = self.sockets.take_ready();
-        if !ready.is_empty() && self.read_buffer.is_empty() {
-            self.read_buffer = vec![0; READ_BYTES];
-        }
-        for key in ready {
+        for key in self.sockets.take_ready() {
+            // A read that panicked has taken the buffer with it. Into one without room, every read would look like the end.
+            if self.read_buffer.is_empty() {
+                self.read_buffer = vec![0; READ_BYTES];
+            }
             if let Err(panic) = guarded(|| self.read(key)) {
                 self.connection_crashed(key, &panic);
             }

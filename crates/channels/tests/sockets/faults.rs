@@ -38,6 +38,23 @@ fn a_panic_in_a_channel_ends_that_channel_alone() {
     assert!(server.workers.is_healthy());
 }
 
+/// Both messages are there when the worker comes to read: the second socket is read in the same turn, after the crash.
+#[test]
+fn a_connection_that_crashes_takes_no_other_with_it() {
+    let server = limits(|_| {});
+    let (mut blocking, mut crashing, mut other) = (server.v2(), server.v2(), server.v2());
+    crashing.join("room:a", "{}");
+    other.join("room:a", "{}");
+    server.gate.add_permits(1);
+    blocking.send(r#"["1","1","room:block","phx_join",{}]"#);
+    eventually("the worker is held up", || server.gate.available_permits() == 0);
+    crashing.send(r#"["j","1","room:a","crash_connection",{}]"#);
+    other.send(r#"["j","1","room:a","echo",{}]"#);
+    server.gate.add_permits(1);
+    crashing.expect_close(1011, "internal_error");
+    other.expect(&[r#"["j","1","room:a","phx_reply",{"status":"ok","response":{}}]"#]);
+}
+
 #[test]
 fn a_message_that_cannot_be_read_closes_its_socket_alone() {
     for bad in

@@ -16,7 +16,11 @@ use tickwire_channels::{
     websocket::{Opcode, write_masked_frame},
 };
 use tickwire_pubsub::{Broadcast, Epoch, LoneNode, NodeId, PubSub, Role, Stamp, Topic};
-use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::{Semaphore, SemaphorePermit},
+};
 use tokio_util::task::TaskTracker;
 
 /// Longer than anything takes that works.
@@ -123,6 +127,15 @@ fn join_room(request: &JoinRequest, gate: &Arc<Semaphore>, left: &Arc<AtomicUsiz
         "room:crash_join" => panic!("the join crashes"),
         "room:crash_later" => Joining::later(async { panic!("the join crashes later") }),
         "room:never" => Joining::later(std::future::pending()),
+        "room:block" => {
+            // Takes one permit to say that the worker is held up, and waits for another to let it go on.
+            for _ in 0..2 {
+                while gate.try_acquire().map(SemaphorePermit::forget).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+            Joined::new(room).into()
+        }
         "room:hello" => {
             request.handle.push("pushed_during_join", Payload::empty()).unwrap();
             Joined::new(room).push("hello", Payload::empty()).into()
@@ -135,6 +148,15 @@ fn join_room(request: &JoinRequest, gate: &Arc<Semaphore>, left: &Arc<AtomicUsiz
             })
         }
         _ => Joined::new(room).reply(request.params.clone()).into(),
+    }
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("told to panic when dropped");
     }
 }
 
@@ -181,6 +203,14 @@ impl Channel for Room {
                 context.push("before_the_crash", Payload::empty());
                 context.reply(Status::Ok, Payload::empty());
                 panic!("the channel crashes");
+            }
+            "crash_connection" => {
+                let bomb = Bomb;
+                context.defer(async move {
+                    drop(bomb);
+                    (Status::Ok, Payload::empty())
+                });
+                return Flow::Stop(Stop::Failed("its deferred answer is dropped, which panics".to_owned()));
             }
             "stop" => {
                 context.reply(Status::Ok, payload.clone());
