@@ -50,7 +50,7 @@ impl Join {
             Class::Latest(Role::Update) | Class::Lossless => stamp <= floor,
             Class::Latest(Role::Snapshot) => stamp.epoch <= floor.epoch,
             // It tells how the update of the same stamp stands, at any time after it.
-            Class::Latest(Role::Status) => stamp.epoch < floor.epoch,
+            Class::Latest(Role::Status) => stamp < floor,
         }
     }
 }

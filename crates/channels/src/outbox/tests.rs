@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tickwire_pubsub::{Epoch, Payload, Topic, Track};
 
 use super::*;
+use crate::lag::LagHistogram;
 
 /// A socket that takes as many bytes as it is told to.
 #[derive(Default)]
@@ -161,6 +162,42 @@ fn what_the_reply_contains_is_left_out_and_a_status_is_not() {
     let number = track.receive(stamp(1, 5)).unwrap();
     outbox.offer(0, &message("a", Role::Update, stamp(1, 5)), number, now, now);
     assert_eq!(Pipe::all(&mut outbox), [text("a", "t", 4, 1), text("a", "u", 5, 1)]);
+}
+
+/// The reply may be ahead of the stream: a status from before its update would show a live value as stale, or the other way round.
+#[test]
+fn a_status_of_an_update_before_the_reply_is_left_out() {
+    let mut rig = Rig::new(None);
+    rig.outbox.open(1, OriginId(2));
+    let floor = Some(stamp(1, 5));
+    rig.outbox.start(1, rig.track.join(floor), floor, None, rig.now);
+    for seq in [4, 5] {
+        rig.outbox.offer(1, &message("a", Role::Status, stamp(1, seq)), 0, rig.now, rig.now);
+    }
+    assert_eq!(Pipe::all(&mut rig.outbox), [text("a", "t", 5, 1)]);
+}
+
+/// The first is written, the second is replaced by the third: the lag of both is that of the second at least.
+#[test]
+fn the_lag_of_a_merged_update_is_that_of_the_oldest_at_least() {
+    let mut rig = Rig::new(None);
+    let [long_ago, soon_after] = [60, 50].map(|seconds| rig.now.checked_sub(Duration::from_secs(seconds)).unwrap());
+    for (seq, accepted) in [(1, long_ago), (2, soon_after)] {
+        let number = rig.track.receive(stamp(1, seq)).unwrap();
+        let mut message = message("a", Role::Update, stamp(1, seq));
+        Arc::get_mut(&mut message).unwrap().accepted_at = accepted;
+        rig.outbox.offer(0, &message, number, accepted, rig.now);
+    }
+    let mut tally = Tally::default();
+    let first = text("a", "u", 1, 1).len() + 2;
+    rig.outbox.write(&mut Pipe { room: first, ..Pipe::default() }, &mut tally).unwrap();
+    rig.update(3);
+    rig.outbox.write(&mut Pipe { room: usize::MAX, ..Pipe::default() }, &mut tally).unwrap();
+    let lag = LagHistogram::default();
+    lag.add(&mut tally.lag);
+    let sum = lag.snapshot().sum();
+    assert!(sum >= Duration::from_secs(110), "{sum:?}: 60 s for the first, 50 s or more for the second");
+    assert_eq!(lag.snapshot().count(), 3);
 }
 
 #[test]

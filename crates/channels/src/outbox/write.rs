@@ -203,6 +203,8 @@ fn taken(pieces: &[Piece<'_>], mut written: usize) -> io::Result<(usize, Option<
 /// Counts how long an update took, and those that it stands for as long as the oldest of them. Who asked for an interval asked to wait.
 fn count_lag(join: &mut Join, message: &Broadcast, n: u64, now: Instant, tally: &mut Tally) {
     let oldest = join.since.take();
+    // Those that still wait came after this one, nobody remembers when.
+    join.since = join.update.map(|_| message.accepted_at);
     if join.rate.is_some() {
         return;
     }
