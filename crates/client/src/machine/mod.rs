@@ -419,9 +419,16 @@ impl Machine {
                 }
             }
         }
-        let too_late = |membership: &Membership| membership.first.is_some_and(|(_, deadline)| deadline <= now);
-        for (_, membership) in self.channels.extract_if(|_, membership| too_late(membership)) {
-            if let Some((call, _)) = membership.first {
+        let too_late = |membership: &mut Membership| membership.first.is_some_and(|(_, deadline)| deadline <= now);
+        let given_up: Vec<_> = self.channels.extract_if(|_, membership| too_late(membership)).collect();
+        for (topic, Membership { state, first, .. }) in given_up {
+            // The join went out after its caller had begun to wait, and is not overdue itself.
+            if let State::Joining { join_ref } = state
+                && self.pending.contains_key(&join_ref)
+            {
+                self.send_leave(&topic, join_ref);
+            }
+            if let Some((call, _)) = first {
                 self.actions.push_back(Action::Answer(call, Err(CallError::TimedOut)));
             }
         }

@@ -125,6 +125,27 @@ fn an_unanswered_first_join_times_out_and_is_taken_back() {
     assert_eq!(driver.actions(), [], "a late answer is not heard");
 }
 
+/// The caller waits from the day it asked, the join's own reply only since there was a connection.
+#[test]
+fn a_first_join_that_went_out_late_is_taken_back_when_its_caller_has_given_up() {
+    let now = Instant::now();
+    let mut driver = Driver { machine: Machine::new(SETTINGS, fastrand::Rng::with_seed(1)), now };
+    driver.machine.join(CallId(1), "t", Params::none(), now);
+    driver.now = now + SETTINGS.timeout / 2;
+    driver.machine.connected(driver.now);
+    assert_eq!(driver.sent(), [r#"["1","1","t","phx_join",{}]"#]);
+    driver.sleep();
+    assert_eq!(
+        driver.actions(),
+        [
+            Action::Send(r#"["1","2","t","phx_leave",{}]"#.to_owned()),
+            Action::Answer(CallId(1), Err(CallError::TimedOut)),
+        ]
+    );
+    driver.receive(r#"["1","1","t","phx_reply",{"status":"ok","response":{}}]"#);
+    assert_eq!(driver.actions(), []);
+}
+
 #[test]
 fn a_lost_connection_is_told_and_joined_again_with_new_params() {
     let mut driver = Driver::online();
