@@ -61,6 +61,13 @@ impl Roller {
         if taken.contains(&true) { Applied::Rolled } else { Applied::Late }
     }
 
+    /// Throws all bars away. The symbols stay, so that [`mark_gap`](Self::mark_gap) still reaches them.
+    pub(super) fn clear(&mut self) {
+        for bars in self.symbols.values_mut() {
+            *bars = SymbolBars::new(self.bounds);
+        }
+    }
+
     /// Notes that prices were lost at this point: the open bars and those that follow them may lack some.
     pub(super) fn mark_gap(&mut self) {
         for bars in self.symbols.values_mut() {
@@ -177,8 +184,8 @@ impl Series {
     fn mark_gap(&mut self) {
         if let Some(open) = self.bars.back_mut() {
             open.gap = true;
-            self.gap_before_next = true;
         }
+        self.gap_before_next = true;
     }
 }
 

@@ -283,6 +283,8 @@ fn a_worker_that_keeps_panicking_starts_with_nothing_and_never_gives_up() {
         bars.offer(&[update("X", Some(9 * SECOND), 0, "1", "1")]);
         seconds_of(&bars, "X").bars.len() == 1
     });
+    let answer = seconds_of(&bars, "X");
+    assert!(answer.bars[0].gap && answer.day.is_some_and(|day| day.gap), "what was thrown away may belong to them");
 }
 
 #[test]

@@ -91,7 +91,6 @@ pub struct Bars {
 struct Lane {
     queue: Queue,
     roller: Mutex<Roller>,
-    bounds: Bounds,
     /// A symbol on which the worker panics, to test that nothing else notices.
     #[cfg(test)]
     trap: Mutex<Option<Symbol>>,
@@ -194,7 +193,6 @@ impl Lane {
         Self {
             queue: Queue::new(queue),
             roller: Mutex::new(Roller::new(bounds)),
-            bounds,
             #[cfg(test)]
             trap: Mutex::default(),
         }
@@ -204,7 +202,7 @@ impl Lane {
     fn recover(&self, keeps_history: bool) {
         let mut roller = self.roller.lock();
         if !keeps_history {
-            *roller = Roller::new(self.bounds);
+            roller.clear();
         }
         roller.mark_gap();
     }
