@@ -42,6 +42,10 @@ pub fn describe() {
     for name in [DELIVERIES, CHANNEL_CRASHES, CONNECTION_CRASHES, WORKER_CRASHES] {
         counter!(name).increment(0);
     }
+    // The first event of a series that was not there before is invisible to a rate.
+    for reason in CloseReason::ALL {
+        counter!(DISCONNECTS, "reason" => reason.as_str()).increment(0);
+    }
 }
 
 pub(crate) fn disconnected(reason: CloseReason) {

@@ -34,6 +34,10 @@ pub fn describe() {
     describe_gauge!(RING_BYTES, Unit::Bytes, "Room taken by the updates kept for resuming clients");
     describe_counter!(SHARD_RESTARTS, Unit::Count, "Shards that crashed and went on in a new epoch");
     describe_counter!(SNAPSHOTS, Unit::Count, "Snapshots given to joining clients, by how their resume ended");
+    // What is there from the start can be watched from the start.
+    for name in [QUOTES_INGESTED, QUOTES_DUPLICATE, QUOTES_FORWARDED, SHARD_RESTARTS] {
+        counter!(name).increment(0);
+    }
 }
 
 pub(crate) fn taken(stamped: u64, duplicates: u64) {

@@ -126,8 +126,8 @@ impl MailboxSubscription<'_> {
         // The update first: its number was given before the snapshot came.
         slot.update.take_if(|(message, _)| had(message));
         slot.snapshot.take_if(|(message, _)| had(message));
-        let floor_epoch = floor.map(|stamp| stamp.epoch);
-        slot.status.take_if(|message| message.stamp.map(|stamp| stamp.epoch) < floor_epoch);
+        // One with the floor's own stamp may have come after the snapshot was taken.
+        slot.status.take_if(|message| message.stamp < floor);
         if slot.has_message() && !slot.waiting {
             slot.waiting = true;
             state.waiting.push_back(self.topic);
@@ -222,7 +222,7 @@ impl State {
                 self.lossless.push_back(Arc::clone(message));
             } else {
                 self.overflowed = true;
-                metrics::dropped("slow_consumer", 1);
+                metrics::dropped(metrics::SLOW_CONSUMER, 1);
             }
             return;
         };

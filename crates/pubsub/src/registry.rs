@@ -196,7 +196,7 @@ impl PubSub {
             let bytes = wire::encode_broadcast(message);
             for node in nodes {
                 if self.0.peers.send(node, Lane::Publish, bytes.clone()).is_err() {
-                    metrics::dropped("mesh_publish_lane", 1);
+                    metrics::dropped(metrics::MESH_PUBLISH_LANE, 1);
                 }
             }
         }
@@ -267,7 +267,7 @@ impl PubSub {
 
     fn send_interest(&self, peer: &NodeId, bytes: &Bytes) {
         if self.0.peers.send(peer, Lane::Control, bytes.clone()).is_err() {
-            metrics::dropped("mesh_control_lane", 1);
+            metrics::dropped(metrics::MESH_CONTROL_LANE, 1);
         }
     }
 

@@ -29,6 +29,9 @@ pub(crate) const READY: &str = "tickwire_ready";
 /// Rooms whose history is kept.
 pub(crate) const ROOMS: &str = "tickwire_rooms";
 
+/// The reason of messages that no history of a room has room for.
+pub(crate) const ROOM_HISTORY: &str = "room_history";
+
 /// Buckets of durations between a tenth of a millisecond and ten seconds.
 pub(crate) const SECONDS: [f64; 16] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -52,10 +55,11 @@ pub(crate) fn describe() {
     tickwire_market::metrics::describe();
     tickwire_market::bars::metrics::describe();
     tickwire_market::feed::metrics::describe();
-    tickwire_market::bars::metrics::describe();
     tickwire_channels::metrics::describe();
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     counter!(PANICS).absolute(0);
+    counter!(HTTP_REQUESTS, "status" => "200", "method" => "GET").increment(0);
+    tickwire_pubsub::metrics::dropped(ROOM_HISTORY, 0);
 }
 
 /// Brings what is looked at rather than counted up to date; called when metrics are read.

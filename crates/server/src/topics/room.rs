@@ -166,7 +166,7 @@ impl Rooms {
             self.evict_oldest(&mut rooms);
         }
         if rooms.len() >= self.bounds.rooms_max {
-            tickwire_pubsub::metrics::dropped("room_history", 1);
+            tickwire_pubsub::metrics::dropped(metrics::ROOM_HISTORY, 1);
             return None;
         }
         let stamp = Stamp { epoch: self.epochs.open(now.unix_us.unsigned_abs()), seq: 0 };
@@ -193,7 +193,7 @@ impl Rooms {
         }
         // What does not fit even so is not kept: it was delivered all the same.
         if is_full(history) {
-            tickwire_pubsub::metrics::dropped("room_history", 1);
+            tickwire_pubsub::metrics::dropped(metrics::ROOM_HISTORY, 1);
         } else {
             history.bytes += cost;
             self.bytes.fetch_add(cost, Ordering::Relaxed);

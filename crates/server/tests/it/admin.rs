@@ -45,6 +45,25 @@ async fn the_names_that_dashboards_rely_on_are_there() {
     node.end().await;
 }
 
+/// The first event of a series that was not there before is invisible to a rate, and so to an alert.
+#[tokio::test]
+async fn what_alerts_watch_is_there_before_anything_happened() {
+    let node = TestNode::start(&[]).await;
+    let metrics = node.metrics().await;
+    for name in [
+        "tickwire_quotes_ingested_total",
+        "tickwire_conflated_total",
+        "tickwire_dropped_total{reason=\"room_history\"}",
+        "tickwire_dropped_total{reason=\"slow_consumer\"}",
+        "tickwire_disconnects_total{reason=\"slow_consumer\"}",
+        "tickwire_panics_total",
+        "http_requests_total{status=\"200\",method=\"GET\"}",
+    ] {
+        assert!(metrics.lines().any(|line| line.starts_with(&format!("{name} "))), "{name} in\n{metrics}");
+    }
+    node.end().await;
+}
+
 #[tokio::test]
 async fn the_node_describes_itself() {
     let node = TestNode::start(&[r#"feed=[{"kind":"simulated"}]"#, "node.id=n1"]).await;
