@@ -4,7 +4,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration}
 
 use axum::{
     body::Body,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
@@ -38,10 +38,11 @@ pub(crate) struct Params {
 /// Answers with a stream that ends when the client goes, its token expires or the node is drained.
 pub(crate) async fn follow(
     State(node): State<Arc<Node>>,
-    Query(params): Query<Params>,
+    params: Result<Query<Params>, QueryRejection>,
     client: Client,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Query(params) = params.map_err(|error| Problem::bad_request("invalid_params", error.body_text()))?;
     let subjects = follow::subjects(&node, &client.principal, params.topics.split(',')).map_err(refusal)?;
     let min_interval = match params.max_rate.as_deref() {
         Some(text) => read_max_rate(text).map_err(|message| Problem::bad_request("invalid_params", message))?,

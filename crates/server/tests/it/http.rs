@@ -100,6 +100,7 @@ async fn wrong_requests_get_a_problem_that_says_what_to_change() {
         "/v1/bars/A?from=yesterday",
         "/v1/stream?topics=ticker:A&max_rate=fast",
         "/v1/stream",
+        "/v1/stream?topics=ticker:A&topics=ticker:B",
         "/v1/quotes/%20",
     ] {
         let (status, problem) = node.get(path).await;
