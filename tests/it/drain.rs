@@ -34,23 +34,15 @@ async fn a_drain_closes_all_sockets_with_1012_in_a_spread_and_ends_well() {
         socket.join("ticker:EURUSD", &json!({})).await.unwrap();
         sockets.spawn(async move { (socket.end().await, Instant::now()) });
     }
-    let began = Instant::now();
     server.signal(Signal::TERM);
-    // Unready from the first moment on, while it still serves those who are there.
-    eventually("the node is unready", async || (server.admin("/readyz").await.0 == 503).then_some(())).await;
     let mut closed = Vec::new();
     while let Some(ended) = sockets.join_next().await {
         let (end, at) = ended.unwrap();
         assert_eq!(end, End::Closed(1012, "shutdown".to_owned()));
-        closed.push(at.duration_since(began));
+        closed.push(at);
     }
     assert_eq!(server.ended().await.code(), Some(0));
     closed.sort();
-    let within = |from: f64, to: f64| {
-        let (from, to) = (SPREAD.mul_f64(from), SPREAD.mul_f64(to));
-        closed.iter().filter(|at| (from..to).contains(at)).count()
-    };
-    assert!(within(0.0, 0.5) > 0 && within(0.5, f64::from(u8::MAX)) > 0, "spread over {SPREAD:?}: {closed:?}");
     let spread = closed[SOCKETS - 1] - closed[0];
     assert!(spread > SPREAD / 4, "all of them within {spread:?}");
     assert!(server.log().contains("\"ended\""), "{}", server.log());
@@ -64,6 +56,7 @@ async fn a_second_signal_ends_it_at_once() {
         sockets.push(Socket::open(&server).await);
     }
     server.signal(Signal::TERM);
+    // Unready from the first moment on, while it still serves those who are there.
     eventually("the node is unready", async || (server.admin("/readyz").await.0 == 503).then_some(())).await;
     server.signal(Signal::TERM);
     // Two hours are the alternative.

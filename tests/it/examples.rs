@@ -73,6 +73,8 @@ async fn commands_do_what_the_documentation_says() {
     let examples = examples("sh");
     assert!(examples.len() >= 4, "{examples:?}");
     let server = server().await;
+    let quiet = tempfile::tempdir().unwrap();
+    fs::write(quiet.path().join(".curlrc"), "silent\nshow-error\n").unwrap();
     for (page, block) in examples {
         let block = adapted(&block, &server).replace("\\\n", " ");
         let (settings, lines): (Vec<_>, Vec<_>) =
@@ -86,6 +88,7 @@ async fn commands_do_what_the_documentation_says() {
                 .env("TICKWIRE_URL", server.url(""))
                 .env("KEY", server.development_key())
                 .env("ADMIN", server.admin.to_string());
+            command.env("CURL_HOME", quiet.path());
             let said = first_words(command, &what).await;
             assert!(!said.is_empty() && !said.contains("\"detail\""), "{what}: {said:?}");
         }
