@@ -114,7 +114,8 @@ fn parse_csv(line: &[u8]) -> Result<Row<'_>, RowError> {
     })
 }
 
-/// Milliseconds with an optional fraction as exact nanoseconds. Digits beyond the nanosecond are cut.
+/// Milliseconds of a day, with an optional fraction, as exact nanoseconds. Digits beyond the nanosecond are cut. A recording that waits
+/// for a later time than a day has would wait for good.
 fn csv_nanoseconds(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -122,7 +123,8 @@ fn csv_nanoseconds(text: &[u8]) -> Option<i64> {
         return None;
     }
     let fraction: i64 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
-    whole.parse::<i64>().ok()?.checked_mul(1_000_000)?.checked_add(fraction)
+    let whole = whole.parse::<i64>().ok().filter(|ms| (0..86_400_000).contains(ms))?;
+    whole.checked_mul(1_000_000)?.checked_add(fraction)
 }
 
 fn is_digits(text: &str) -> bool {
@@ -204,6 +206,7 @@ mod tests {
             (Format::QuoteCsv, "1:2,1.5,1.6", "\"1:2\""),
             (Format::QuoteCsv, "12,x,1.6", "bid is \"x\""),
             (Format::QuoteCsv, "99999999999999999999,1.5,1.6", "milliseconds since midnight"),
+            (Format::QuoteCsv, "86400000,1.5,1.6", "milliseconds since midnight"),
             (Format::StreamLines, "abc {}", "Unix nanoseconds"),
             (Format::StreamLines, "12 {\"stream\":\"x@bookT", "not a JSON object"),
         ] {
