@@ -94,9 +94,11 @@ pub(crate) async fn run(args: Args) -> Outcome {
     let began = Instant::now();
     let play = replay.play("replay", &sink, &screen, &tracker, &cancel);
     let mut play = std::pin::pin!(play);
+    let mut interrupted = false;
     let played = tokio::select! {
         played = &mut play => played,
         _ = tokio::signal::ctrl_c() => {
+            interrupted = true;
             cancel.cancel();
             play.await
         }
@@ -106,7 +108,23 @@ pub(crate) async fn run(args: Args) -> Outcome {
         (_, Some(failure)) => return Err(failure),
         (played, None) => played?,
     };
-    report(&args, &progress, &problems, &sink, began.elapsed())
+    report(&args, &progress, &problems, &sink, began.elapsed())?;
+    if progress.accepted == 0 && !interrupted {
+        return Err(nothing_played(&args.only));
+    }
+    Ok(())
+}
+
+/// A replay that plays nothing is a mistake, most often in a name.
+fn nothing_played(only: &[Symbol]) -> Failure {
+    if only.is_empty() {
+        return Failure::failed("no quote was played: the recordings hold none");
+    }
+    let names: Vec<&str> = only.iter().map(Symbol::as_str).collect();
+    Failure::failed(format!(
+        "no quote was played: the recordings hold none of {}; --only takes the symbol that the server shows, for example EURUSD.FXCM",
+        names.join(", ")
+    ))
 }
 
 fn open(args: &Args) -> Result<Replay, Failure> {
@@ -124,6 +142,10 @@ fn open(args: &Args) -> Result<Replay, Failure> {
 fn report(args: &Args, progress: &Progress, problems: &[String], sink: &ServerSink, took: Duration) -> Outcome {
     let Progress { accepted, rejected, problems: problem_count, .. } = *progress;
     let reasons = sink.reasons();
+    if accepted == 0 && rejected == 0 && problem_count == 0 && !args.only.is_empty() {
+        let only: Vec<_> = args.only.iter().map(ToString::to_string).collect();
+        output::say_warning(format_args!("nothing was played: no recording has --only {}", only.join(", ")));
+    }
     for problem in problems {
         output::say(problem);
     }
