@@ -63,6 +63,20 @@ async fn a_new_epoch_starts_with_its_snapshot_and_the_old_one_is_silent() {
     assert_eq!(seqs(&mailbox).await, [(2, 2)]);
 }
 
+/// The snapshot may be ahead of the stream: a status from before its update says nothing about it.
+#[tokio::test(start_paused = true)]
+async fn a_status_of_an_update_before_the_snapshot_is_left_out() {
+    for (status, expected) in [(4, vec![(6, 1)]), (5, vec![(6, 1), (5, 1)])] {
+        let pubsub = lone();
+        let mut mailbox = Mailbox::new(&pubsub, 8, None);
+        let subscription = mailbox.subscribe(&topic("t")).unwrap();
+        pubsub.broadcast(&[latest(Role::Status, 1, status)]);
+        subscription.start(Some(stamp(1, 5)));
+        pubsub.broadcast(&[latest(Role::Update, 1, 6)]);
+        assert_eq!(seqs(&mailbox).await, expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rate_limit_ends_on_the_latest() {
     let pubsub = lone();
