@@ -177,7 +177,7 @@ fn limits(s: &Section<'_>) -> LimitsConfig {
         connections: s.auto("connections", 1, 10_000_000),
         accepts_per_second: s.between("accepts_per_second", 10_000, 1, rate_max),
         joins_per_second: s.between("joins_per_second", 50_000, 1, rate_max),
-        messages_per_second: s.between("messages_per_second", 2_000, 1, rate_max),
+        messages_per_second: s.between("messages_per_second", 10_000, 1, rate_max),
         outbox_bytes: s
             .between("outbox_bytes", Size(WorkersConfig::default().outbox_bytes_max), Size(16 << 10), Size(1 << 30))
             .0,
