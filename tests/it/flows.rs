@@ -187,7 +187,8 @@ async fn ten_thousand_quotes_are_acknowledged_and_arrive_by_grpc() {
         while let Some(answer) = soon("an acknowledgement", answers.message()).await.unwrap() {
             acknowledged.push((answer.accepted, answer.rejected_total));
         }
-        let expected: Vec<_> = (BATCHES / 2..BATCHES).map(|batch| (ROWS, u64::from(batch.is_multiple_of(10)))).collect();
+        let expected: Vec<_> =
+            (BATCHES / 2..BATCHES).map(|batch| (ROWS, u64::from(batch.is_multiple_of(10)))).collect();
         assert_eq!(acknowledged, expected);
     };
     let (at, ()) = tokio::join!(watch, publish);

@@ -3,7 +3,14 @@
 //! The bindings are checked in, so that a build needs no `protoc`; a test generates them anew and compares. After a change of a `.proto`
 //! file run `make proto`.
 
-#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated"
+)]
 mod generated {
     pub mod market {
         include!("generated/tickwire.v1.rs");

@@ -181,7 +181,9 @@ pub enum MintError {
     #[error("no secret to sign with: set auth.jwt.hs256_secret to the server's own")]
     NoSecret,
     /// No server has such a secret.
-    #[error("the secret has {0} bytes, one that signs tokens has at least {STRONG_SECRET_BYTES}; make one with: openssl rand -hex 32")]
+    #[error(
+        "the secret has {0} bytes, one that signs tokens has at least {STRONG_SECRET_BYTES}; make one with: openssl rand -hex 32"
+    )]
     WeakSecret(usize),
     /// The server would refuse such a user.
     #[error("the user has {0} bytes, expected 1 to {USER_BYTES_MAX}")]
