@@ -142,10 +142,6 @@ fn open(args: &Args) -> Result<Replay, Failure> {
 fn report(args: &Args, progress: &Progress, problems: &[String], sink: &ServerSink, took: Duration) -> Outcome {
     let Progress { accepted, rejected, problems: problem_count, .. } = *progress;
     let reasons = sink.reasons();
-    if accepted == 0 && rejected == 0 && problem_count == 0 && !args.only.is_empty() {
-        let only: Vec<_> = args.only.iter().map(ToString::to_string).collect();
-        output::say_warning(format_args!("nothing was played: no recording has --only {}", only.join(", ")));
-    }
     for problem in problems {
         output::say(problem);
     }
