@@ -92,13 +92,24 @@ impl Follower {
             return vec![self.restart(reply)];
         }
         self.tally.resumed += 1;
-        let mut changes = vec![Change::Resumed { missed: reply.missed.len(), status: reply.status }];
-        changes.extend(reply.missed.into_iter().map(|update| self.update(update)));
+        let missed: Vec<_> = reply.missed.into_iter().filter_map(|update| self.missed(update)).collect();
+        let mut changes = vec![Change::Resumed { missed: missed.len(), status: reply.status }];
+        changes.extend(missed);
         // What the reply says is the newest must be where `missed` has led.
         let led_to = self.mark.as_ref().map_or(0, |mark| mark.seq);
         self.tally.lost += reply.mark.seq.saturating_sub(led_to);
         self.mark = Some(Mark { seq: led_to.max(reply.mark.seq), ..reply.mark });
         changes
+    }
+
+    /// Takes an update that the server thinks was missed. The join asked from where the consumer stood then; what waited for it at that
+    /// time, it has had since.
+    fn missed(&mut self, mut update: Update) -> Option<Change> {
+        if let Some(mark) = self.mark.as_ref().filter(|mark| mark.epoch == update.mark.epoch) {
+            let news = update.mark.seq.checked_sub(mark.seq).filter(|news| *news > 0)?;
+            update.n = update.n.min(news);
+        }
+        Some(self.update(update))
     }
 
     fn restart(&mut self, snapshot: Snapshot) -> Change {
@@ -221,6 +232,28 @@ mod tests {
         assert!(matches!(changes[0], Change::Resumed { missed: 2, status: Some(Feed { since_us: Some(3), .. }) }));
         assert_eq!((follower.tally().lost, follower.tally().resumed), (0, 1));
         assert_eq!(update(&mut follower, r#"{"epoch":"a","seq":8}"#), None);
+    }
+
+    /// The connection ended while updates waited for a slow consumer: the join asked from before them.
+    #[test]
+    fn a_resume_repeats_nothing_that_arrived_before_the_interruption() {
+        for (missed, left) in [
+            (r#"{"epoch":"a","seq":6},{"epoch":"a","seq":7},{"epoch":"a","seq":8}"#, 1),
+            (r#"{"epoch":"a","seq":8,"n":3}"#, 1),
+            (r#"{"epoch":"a","seq":7,"n":2}"#, 0),
+        ] {
+            let (mut follower, _) = joined(REPLY);
+            for json in [r#"{"epoch":"a","seq":6}"#, r#"{"epoch":"a","seq":7}"#] {
+                assert_eq!(update(&mut follower, json), None);
+            }
+            let seq = 7 + left as u64;
+            let reply = format!(r#"{{"quote":null,"epoch":"a","seq":{seq},"recovered":true,"missed":[{missed}]}}"#);
+            let changes = follower.apply(Event::Rejoined(payload(&reply)));
+            assert!(matches!(changes[0], Change::Resumed { missed, .. } if missed == left), "{changes:?}");
+            assert_eq!(changes.len() - 1, left);
+            let Tally { updates, conflated, lost, disordered, .. } = *follower.tally();
+            assert_eq!((updates, conflated, lost, disordered), (seq - 5, 0, 0, 0));
+        }
     }
 
     #[test]
