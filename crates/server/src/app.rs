@@ -253,7 +253,7 @@ fn allow_development(config: &mut Config, addresses: &Addresses) {
 fn build_node(config: Config, root: &Tasks, started: Instant) -> Result<Node, BuildError> {
     let id = NodeId::new(&config.node.id, Moment::now().unix_us.unsigned_abs());
     let lone = Arc::new(LoneNode::new(id.clone()));
-    gauge!(metrics::MEMBERS, "state" => "alive").set(1.0);
+    count_members(config.cluster.expect);
     let pubsub = PubSub::new(lone.clone());
     let auth = Arc::new(Auth::new(&config.auth));
     let (bars, bars_workers) =
@@ -300,6 +300,17 @@ fn build_node(config: Config, root: &Tasks, started: Instant) -> Result<Node, Bu
         feeds: OnceLock::new(),
         config,
     })
+}
+
+/// A lone node sees itself. Fewer nodes than there should be are said, and can be watched.
+fn count_members(expected: Option<u32>) {
+    gauge!(metrics::MEMBERS, "state" => "alive").set(1.0);
+    if let Some(expected) = expected {
+        gauge!(metrics::MEMBERS, "state" => "missing").set(f64::from(expected.saturating_sub(1)));
+        if expected > 1 {
+            tracing::warn!(expected, seen = 1, "there are fewer nodes than cluster.expect names");
+        }
+    }
 }
 
 fn setting(rule: &ChannelRule) -> ChannelSetting {

@@ -64,6 +64,16 @@ async fn what_alerts_watch_is_there_before_anything_happened() {
     node.end().await;
 }
 
+/// Too few nodes can be watched, and make the one there is unready only where that is asked for.
+#[tokio::test]
+async fn missing_nodes_are_counted_and_the_node_is_ready_without_them() {
+    let node = TestNode::start(&["cluster.expect=3"]).await;
+    let metrics = node.metrics().await;
+    // Other nodes of this process share its metrics; none of them expects anybody.
+    assert!(metrics.lines().any(|line| line == "tickwire_cluster_members{state=\"missing\"} 2"), "{metrics}");
+    node.end().await;
+}
+
 #[tokio::test]
 async fn the_node_describes_itself() {
     let node = TestNode::start(&[r#"feed=[{"kind":"simulated"}]"#, "node.id=n1"]).await;
