@@ -18,7 +18,8 @@ mod timers;
 mod topics;
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Write as _},
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::Duration,
@@ -37,7 +38,7 @@ use self::{
     run::Worker,
     shared::{Adoption, Bell, Inbox, Node},
 };
-use crate::{close::CloseReason, lag::LagSnapshot, router::Router, socket::SocketInfo};
+use crate::{close::CloseReason, lag::LagSnapshot, router::Router, socket::SocketInfo, websocket::close_frame};
 
 /// The workers of a node. Cloning is cheap; all clones are one. [`shutdown`](Self::shutdown) ends them.
 #[derive(Clone)]
@@ -114,9 +115,10 @@ impl Workers {
     /// request.
     ///
     /// # Errors
-    /// If it cannot be taken; it is closed then.
+    /// If it cannot be taken; it is closed then. While the node is drained its client is told so, 1012 `shutdown`.
     pub fn adopt(&self, stream: std::net::TcpStream, info: Arc<SocketInfo>, leftover: Bytes) -> Result<(), AdoptError> {
         if self.0.node.draining.load(Ordering::Relaxed) {
+            turn_away(&stream, CloseReason::Shutdown);
             return Err(AdoptError::Draining);
         }
         let load = |worker: &&Arc<Shared>| worker.connections.load(Ordering::Relaxed);
@@ -194,6 +196,16 @@ impl Workers {
             // A worker that panicked has been counted and logged.
             let _ = thread.join();
         }
+    }
+}
+
+/// Closes a connection that no worker takes any more. Nothing was written behind the answer to its upgrade, so that a short frame fits; if
+/// it does not, the client learns from the connection's end.
+fn turn_away(mut stream: &std::net::TcpStream, reason: CloseReason) {
+    if let Some(code) = reason.code()
+        && stream.set_nonblocking(true).is_ok()
+    {
+        let _ = stream.write_all(&close_frame(code, reason.as_str()));
     }
 }
 

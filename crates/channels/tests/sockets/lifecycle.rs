@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use tickwire_channels::{AdoptError, CloseReason, Endpoint, MountLimits, SocketInfo, WireFormat, WorkersConfig};
+use tickwire_channels::{
+    AdoptError, CloseCode, CloseReason, Endpoint, MountLimits, SocketInfo, WireFormat, WorkersConfig,
+};
 
 use crate::support::Server;
 
@@ -36,6 +38,10 @@ fn draining_closes_all_sockets_and_takes_no_more() {
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let info = SocketInfo::new(listener.local_addr().unwrap(), WireFormat::V2, Arc::default());
     assert_eq!(server.workers.adopt(stream, Arc::new(info), Bytes::new()), Err(AdoptError::Draining));
+    // Its upgrade was answered when the draining began: it is told why it ends.
+    let mut told = Vec::new();
+    std::io::Read::read_to_end(&mut listener.accept().unwrap().0, &mut told).unwrap();
+    assert_eq!(told, tickwire_channels::websocket::close_frame(CloseCode::ServiceRestart, "shutdown"));
 }
 
 #[test]
