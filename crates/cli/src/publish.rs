@@ -141,6 +141,9 @@ pub(crate) async fn run(args: Args) -> Outcome {
     while let Some(batch) = source.next().await? {
         publish(&publisher, batch, &mut tally).await?;
     }
+    if tally.accepted == 0 && tally.rejected == 0 {
+        output::say("there was no quote to publish; the first line of CSV is its header");
+    }
     tally.report(args.json)
 }
 

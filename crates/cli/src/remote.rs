@@ -120,7 +120,15 @@ pub(crate) struct Report {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// The body of an answer to `POST /v1/quotes`.
+/// The body of an answer to `POST /v1/quotes` that took quotes.
+#[derive(Debug, Deserialize)]
+struct TakenBody {
+    accepted: u64,
+    #[serde(default)]
+    rejected: Vec<Refused>,
+}
+
+/// The body of any other answer.
 #[derive(Debug, Default, Deserialize)]
 struct AnswerBody {
     #[serde(default)]
@@ -175,10 +183,11 @@ impl HttpPublisher {
         let response = request.send().await.map_err(|error| self.explain(&error))?;
         let (status, retry_after) = (response.status(), retry_after(response.headers()));
         let text = response.text().await.map_err(|error| self.explain(&error))?;
-        let body: AnswerBody = serde_json::from_str(&text).unwrap_or_default();
         if status.is_success() {
-            return Ok(Report { accepted: body.accepted, refused: body.rejected, retry_after });
+            let TakenBody { accepted, rejected } = taken(&self.endpoint, status, &text)?;
+            return Ok(Report { accepted, refused: rejected, retry_after });
         }
+        let body: AnswerBody = serde_json::from_str(&text).unwrap_or_default();
         if status == StatusCode::TOO_MANY_REQUESTS {
             let wait = retry_after.unwrap_or(RETRY_AFTER_DEFAULT).min(RETRY_AFTER_MAX);
             return Ok(busy(body, count, wait));
@@ -210,6 +219,16 @@ impl HttpPublisher {
         }
         Failure::failed(format!("POST {}: {cause}", self.endpoint))
     }
+}
+
+/// Other servers say 200 as well, our own gRPC port among them: what does not say how many it took has taken none.
+fn taken(endpoint: &str, status: StatusCode, text: &str) -> Result<TakenBody, Failure> {
+    serde_json::from_str(text).map_err(|_| {
+        Failure::failed(format!(
+            "POST {endpoint} was answered with {status} and no count of accepted quotes, so none is known to be published; \
+             expected the port of listen.http, by default 4000"
+        ))
+    })
 }
 
 /// What is not named as refused or accepted was not taken.
@@ -250,6 +269,15 @@ mod tests {
             let error = Url::parse(bad).unwrap_err();
             assert!(error.contains("for example"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_success_that_counts_nothing_is_none() {
+        for text in ["", "{}", "<html>"] {
+            let failure = taken("http://a/v1/quotes", StatusCode::OK, text).unwrap_err();
+            assert!(failure.message().unwrap().contains("listen.http"), "{text}");
+        }
+        assert_eq!(taken("http://a/v1/quotes", StatusCode::ACCEPTED, r#"{"accepted":0}"#).unwrap().accepted, 0);
     }
 
     #[test]

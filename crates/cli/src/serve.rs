@@ -10,7 +10,7 @@ use crate::{
     output,
 };
 
-/// Run one node, alone or in a cluster
+/// Run one node
 ///
 /// Serves sockets, the HTTP API and the web page on one port, gRPC on a second one, health and metrics on a third. Without a
 /// configuration it listens on loopback only.

@@ -183,6 +183,10 @@ fn refusal(address: &str, status: &tonic::Status) -> Failure {
     let text = format!("{address}: {}: {}", status.code(), status.message());
     match status.code() {
         Code::Unavailable => Failure::Unreachable(text),
+        // What a client makes of an answer that is no gRPC.
+        Code::Internal | Code::Unknown | Code::Unimplemented => {
+            Failure::failed(format!("{text}\nis that the port of listen.grpc, by default 4001?"))
+        }
         _ => Failure::failed(text),
     }
 }

@@ -292,6 +292,7 @@ fn a_replay_reports_bad_lines_and_plays_the_rest() {
 #[test]
 fn a_reader_that_goes_away_ends_a_watch_quietly() {
     let server = Server::start();
+    server.run(&["publish", "A", "--bid", "1"]);
     let mut watch = server.command(&["watch", "A"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     let mut reader = BufReader::new(watch.stdout.take().unwrap());
@@ -299,7 +300,7 @@ fn a_reader_that_goes_away_ends_a_watch_quietly() {
     assert!(first.contains("snapshot"));
     drop(reader);
     let deadline = Instant::now() + Duration::from_secs(20);
-    let mut bid = 1;
+    let mut bid = 2;
     let status = loop {
         server.run(&["publish", "A", "--bid", &bid.to_string()]);
         bid += 1;

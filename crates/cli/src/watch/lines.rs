@@ -75,7 +75,12 @@ fn line(topic: &str, seen: Seen) -> Option<String> {
 fn ticker_line(topic: &str, change: Change) -> Option<(String, String)> {
     let raw = |json: &[u8]| String::from_utf8_lossy(json).into_owned();
     Some(match change {
-        Change::Snapshot(snapshot) => ("snapshot".to_owned(), raw(&snapshot.json)),
+        Change::Snapshot(snapshot) => {
+            if snapshot.quote.is_none() {
+                output::say(format_args!("{topic}: nobody has quoted it yet; what comes is shown"));
+            }
+            ("snapshot".to_owned(), raw(&snapshot.json))
+        }
         Change::Update { update, fault } => {
             if let Some(fault) = fault {
                 output::say_warning(format_args!("{topic}: seq {}: {fault:?}", update.mark.seq));

@@ -153,11 +153,18 @@ impl Row {
         !self.interrupted && self.feed.is_none_or(|feed| feed == FeedState::Ok)
     }
 
+    /// Whether there has never been a quote.
+    fn is_empty(&self) -> bool {
+        [&self.bid, &self.ask, &self.last].iter().all(|price| price.text.is_empty())
+    }
+
     pub(super) fn state(&self) -> &'static str {
         match self.feed {
             _ if self.interrupted => "offline",
             Some(FeedState::Ok) | None if self.simulated => "simulated",
             Some(FeedState::Ok) => "live",
+            // Most often a name that nobody publishes: a stale value would have been seen.
+            Some(FeedState::Stale) if self.is_empty() => "no quote",
             Some(feed) => feed.as_str(),
             None => "",
         }
@@ -238,6 +245,13 @@ mod tests {
         apply(&mut row, &mut follower, "status", r#"{"state":"stale","since_us":1}"#, start);
         assert!(!row.is_live());
         assert_eq!(row.state(), "stale");
+    }
+
+    #[test]
+    fn a_symbol_that_nobody_quotes_is_not_called_stale() {
+        let (mut row, mut follower, now) = (Row::new("ticker:EURUDS"), Follower::default(), Instant::now());
+        apply(&mut row, &mut follower, "reply", r#"{"quote":null,"epoch":"a","seq":0,"status":"stale"}"#, now);
+        assert_eq!((row.is_live(), row.state()), (false, "no quote"));
     }
 
     #[test]
