@@ -8,7 +8,7 @@ use std::{
 use tickwire_channels::SocketInfo;
 
 use crate::{
-    auth::{Principal, unix_now},
+    auth::{AuthError, Principal, unix_now},
     config::{Access, ChannelRule},
     listener::Permit,
 };
@@ -43,13 +43,16 @@ impl Gate {
     }
 
     /// Whether somebody may join a topic.
-    pub(crate) fn allows_join(&self, principal: &Principal, topic: &str) -> bool {
-        principal.may_join(topic, self.join).is_ok()
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check_join(&self, principal: &Principal, topic: &str) -> Result<(), AuthError> {
+        principal.may_join(topic, self.join)
     }
 
     /// Whether the owner of a socket may join a topic.
     pub(crate) fn may_join(&self, socket: &SocketInfo, topic: &str) -> bool {
-        owner(socket).is_some_and(|owner| self.allows_join(&owner.principal, topic))
+        owner(socket).is_some_and(|owner| self.check_join(&owner.principal, topic).is_ok())
     }
 
     /// Whether the owner of a socket may send on a topic.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{ChannelSetting, Node},
-    auth::Principal,
+    auth::{AuthError, Principal},
     config::ChannelKind,
     listener::Permit,
     metrics::{self, Counted},
@@ -50,10 +50,12 @@ pub(crate) enum FollowError {
     #[error("there are as many streams as limits.connections allows; try again later or at another node")]
     TooManyStreams,
     /// It may not read that topic.
-    #[error("{topic:?} may not be read with these credentials")]
-    Unauthorized {
+    #[error("{topic:?}: {cause}")]
+    Denied {
         /// Which one.
         topic: String,
+        /// Why not.
+        cause: AuthError,
     },
 }
 
@@ -66,7 +68,7 @@ impl FollowError {
             Self::Unmatched { .. } => "unmatched_topic",
             Self::UnknownSymbol { .. } => "unknown_symbol",
             Self::TooManyStreams => "too_many_streams",
-            Self::Unauthorized { .. } => "unauthorized",
+            Self::Denied { cause, .. } => cause.code(),
         }
     }
 }
@@ -125,9 +127,7 @@ fn subject(node: &Node, principal: &Principal, text: &str) -> Result<Subject, Fo
     let topic = || text.chars().take(100).collect::<String>();
     let setting = node.channel_of(text).ok_or_else(|| FollowError::Unmatched { topic: topic() })?;
     let ChannelSetting { rule, gate, .. } = setting;
-    if !gate.allows_join(principal, text) {
-        return Err(FollowError::Unauthorized { topic: topic() });
-    }
+    gate.check_join(principal, text).map_err(|cause| FollowError::Denied { topic: topic(), cause })?;
     let symbol = match rule.kind {
         ChannelKind::Ticker => {
             let symbol = text.strip_prefix(TICKER_PREFIX).and_then(|text| Symbol::new(text).ok());

@@ -316,16 +316,18 @@ impl SnapshotJson {
 }
 
 fn denied(error: AuthError) -> Status {
-    if error.status() == 403 {
-        Status::permission_denied(error.to_string())
-    } else {
-        Status::unauthenticated(error.to_string())
-    }
+    let words = error.to_string();
+    denied_with(&error, words)
+}
+
+/// Other credentials would help, or these lack a right.
+fn denied_with(cause: &AuthError, words: String) -> Status {
+    if cause.status() == 403 { Status::permission_denied(words) } else { Status::unauthenticated(words) }
 }
 
 fn refused(error: FollowError) -> Status {
     match error {
-        FollowError::Unauthorized { .. } => Status::permission_denied(error.to_string()),
+        FollowError::Denied { ref cause, .. } => denied_with(cause, error.to_string()),
         FollowError::UnknownSymbol { .. } | FollowError::Unmatched { .. } => Status::not_found(error.to_string()),
         FollowError::TooManyStreams => Status::resource_exhausted(error.to_string()),
         FollowError::NoTopic | FollowError::TooMany { .. } => Status::invalid_argument(error.to_string()),

@@ -134,8 +134,8 @@ fn host(headers: &HeaderMap, uri: &Uri) -> Option<Vec<u8>> {
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        let (code, detail) = (error.code(), error.to_string());
-        if error.status() == 403 { Self::forbidden(code, detail) } else { Self::unauthenticated(code, detail) }
+        let detail = error.to_string();
+        Self::denied(&error, detail)
     }
 }
 

@@ -9,6 +9,8 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::auth::AuthError;
+
 /// An answer that is not what the client wanted: a status, a stable code of `docs/codes.md`, and words that say what to change.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<Inner>);
@@ -53,6 +55,15 @@ impl Problem {
     /// 403: you may not.
     pub(crate) fn forbidden(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, "This is not allowed", detail)
+    }
+
+    /// 401 or 403, as the cause says: other credentials would help, or these lack a right.
+    pub(crate) fn denied(cause: &AuthError, detail: String) -> Self {
+        if cause.status() == 403 {
+            Self::forbidden(cause.code(), detail)
+        } else {
+            Self::unauthenticated(cause.code(), detail)
+        }
     }
 
     /// 413: more than is read.
@@ -108,7 +119,8 @@ impl IntoResponse for Problem {
 /// A path that leads nowhere.
 pub(crate) async fn not_found(uri: axum::http::Uri) -> Problem {
     let detail = format!(
-        "There is nothing at {:?}. The API is below /v1, sockets are below their mounts, such as /socket/websocket.",
+        "There is nothing at {:?}. The public port has the API below /v1 and sockets below their mounts, such as /socket/websocket; \
+         the admin port lists what it has at /.",
         shown(uri.path())
     );
     Problem::not_found("no_such_path", detail)

@@ -69,7 +69,7 @@ pub(crate) async fn follow(
 fn refusal(error: FollowError) -> Problem {
     let (code, detail) = (error.code(), error.to_string());
     match error {
-        FollowError::Unauthorized { .. } => Problem::forbidden(code, detail),
+        FollowError::Denied { cause, .. } => Problem::denied(&cause, detail),
         FollowError::UnknownSymbol { .. } | FollowError::Unmatched { .. } => Problem::not_found(code, detail),
         FollowError::TooManyStreams => Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, "Too many streams", detail)
             .header(header::RETRY_AFTER, HeaderValue::from_static("1")),

@@ -184,6 +184,10 @@ async fn a_token_says_what_its_holder_may_do() {
     let mut socket = Socket::open(&node, &format!("&token={token}")).await;
     assert_eq!(socket.join("ticker:EURUSD", json!({})).await.0, "ok");
     assert_eq!(socket.join("ticker:GBPUSD", json!({})).await, ("error".to_owned(), json!({"reason": "unauthorized"})));
+    let stream =
+        node.client.get(node.http("/v1/stream?topics=ticker:GBPUSD")).bearer_auth(&token).send().await.unwrap();
+    let (status, problem) = (stream.status(), stream.json::<Value>().await.unwrap());
+    assert_eq!((status.as_u16(), &problem["code"]), (403, &json!("forbidden")));
     let closed = node.client.post(node.http("/v1/disconnect")).bearer_auth(ADMIN).json(&json!({"user": "ann"}));
     assert_eq!(closed.send().await.unwrap().status(), 202);
     assert_eq!(socket.closed().await, (1001, "disconnected".to_owned()));
@@ -209,8 +213,10 @@ async fn strangers_read_only_where_they_may() {
     let mut socket = Socket::open(&node, "").await;
     let unauthorized = ("error".to_owned(), json!({"reason": "unauthorized"}));
     assert_eq!(socket.join("ticker:EURUSD", json!({})).await, unauthorized);
-    assert_eq!(node.get("/v1/quotes/EURUSD").await.0, 401);
-    assert_eq!(node.get("/v1/stream?topics=ticker:EURUSD").await.0, 403);
+    for path in ["/v1/stream?topics=ticker:EURUSD", "/v1/quotes/EURUSD"] {
+        let (status, problem) = node.get(path).await;
+        assert_eq!((status, &problem["code"]), (401, &json!("unauthorized")), "{path}");
+    }
     node.end().await;
 }
 
