@@ -170,8 +170,9 @@ impl Aggregator {
         out: &mut Vec<Publication>,
     ) -> Result<Applied, Rejection> {
         let ahead_max = i64::try_from(self.config.ts_ahead_max.as_micros()).unwrap_or(i64::MAX);
-        if quote.ts().is_some_and(|ts| ts > now.unix_us.saturating_add(ahead_max)) {
-            return Err(Rejection::InvalidTs("is too far ahead of the node's clock (market.ts_ahead_max)"));
+        if let Some(ts) = quote.ts().filter(|ts| *ts > now.unix_us.saturating_add(ahead_max)) {
+            let problem = "is too far ahead of the node's clock (market.ts_ahead_max)";
+            return Err(Rejection::ts(problem, ts.to_string().as_bytes()));
         }
         let slot = self.slot(quote.symbol(), now, out)?;
         let state = &self.symbols[slot as usize];

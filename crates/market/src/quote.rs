@@ -173,8 +173,11 @@ impl Quote {
         if sides.is_none() && last.is_none() {
             return Err(Rejection::MissingField("a quote needs bid, ask or last"));
         }
-        if ts.is_some_and(|ts| !(0..=Self::TS_MAX).contains(&ts)) {
-            return Err(Rejection::InvalidTs("must be microseconds since 1970, up to the year 9999"));
+        if let Some(ts) = ts.filter(|ts| !(0..=Self::TS_MAX).contains(ts)) {
+            return Err(Rejection::ts(
+                "must be microseconds since 1970, up to the year 9999",
+                ts.to_string().as_bytes(),
+            ));
         }
         let mark_fits = |text: &str| (1..=Self::MARK_BYTES_MAX).contains(&text.len());
         if id.as_deref().is_some_and(|id| !mark_fits(id)) {

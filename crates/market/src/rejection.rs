@@ -75,8 +75,13 @@ pub enum Rejection {
         field: Field,
     },
     /// The time is not one.
-    #[error("ts: {0}")]
-    InvalidTs(&'static str),
+    #[error("ts {seen} {problem}")]
+    InvalidTs {
+        /// What is wrong with it.
+        problem: &'static str,
+        /// The text, shortened.
+        seen: String,
+    },
     /// `id`, `publisher` or `pseq` cannot be used.
     #[error("{0}")]
     InvalidMark(&'static str),
@@ -139,7 +144,7 @@ impl Rejection {
             Self::InvalidSymbol(_) => "invalid_symbol",
             Self::InvalidNumber { field, .. } | Self::ZeroPrice { field } if field.is_price() => "invalid_price",
             Self::InvalidNumber { .. } | Self::ZeroPrice { .. } => "invalid_size",
-            Self::InvalidTs(_) => "invalid_ts",
+            Self::InvalidTs { .. } => "invalid_ts",
             Self::InvalidMark(_) => "invalid_mark",
             Self::MissingField(_) => "missing_field",
             Self::OutOfOrder { .. } => "out_of_order",
@@ -167,6 +172,11 @@ impl Rejection {
     #[must_use]
     pub fn number(field: Field, problem: DecimalError, seen: &[u8]) -> Self {
         Self::InvalidNumber { field, problem, seen: excerpt(seen) }
+    }
+
+    /// A time that cannot be used.
+    pub(crate) fn ts(problem: &'static str, seen: &[u8]) -> Self {
+        Self::InvalidTs { problem, seen: excerpt(seen) }
     }
 
     /// Something that is not a quote at all.

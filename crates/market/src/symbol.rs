@@ -4,14 +4,26 @@ use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use tickwire_pubsub::Topic;
 
+use crate::rejection::excerpt;
+
 /// The name of an instrument: `[A-Za-z0-9._:/-]{1,64}`, compared byte for byte. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Symbol(Arc<str>);
 
 /// The text is not a symbol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a symbol is 1 to 64 of the characters A-Z a-z 0-9 . _ : / -")]
-pub struct SymbolError;
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{seen:?} is not a symbol: 1 to 64 of the characters A-Z a-z 0-9 . _ : / -")]
+pub struct SymbolError {
+    /// The text, shortened.
+    pub seen: String,
+}
+
+impl SymbolError {
+    /// The error of a text, UTF-8 or not, that is no symbol.
+    pub(crate) fn of(seen: &[u8]) -> Self {
+        Self { seen: excerpt(seen) }
+    }
+}
 
 impl Symbol {
     /// The longest symbol in bytes.
@@ -23,7 +35,7 @@ impl Symbol {
     /// If it is empty, too long or has a character that is not allowed.
     pub fn new(text: &str) -> Result<Self, SymbolError> {
         let fits = (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(is_symbol_byte);
-        if fits { Ok(Self(Arc::from(text))) } else { Err(SymbolError) }
+        if fits { Ok(Self(Arc::from(text))) } else { Err(SymbolError::of(text.as_bytes())) }
     }
 
     /// The symbol's text.
@@ -85,7 +97,7 @@ mod tests {
             assert_eq!(Symbol::new(text).unwrap().ticker_topic().as_str(), format!("ticker:{text}"));
         }
         for text in ["", "EUR USD", "EUR\"USD", "€", "a\n", "EUR,USD", &"S".repeat(65)] {
-            assert_eq!(Symbol::new(text), Err(SymbolError), "{text}");
+            assert_eq!(Symbol::new(text), Err(SymbolError::of(text.as_bytes())), "{text}");
         }
     }
 }

@@ -10,7 +10,7 @@ const RULE: &str = "must be whole microseconds since 1970, or RFC 3339 such as 2
 /// If the text is neither whole microseconds nor RFC 3339.
 pub fn parse_ts(text: &[u8]) -> Result<i64, Rejection> {
     let parsed = if text.contains(&b':') { rfc3339(text) } else { integer(text) };
-    parsed.ok_or(Rejection::InvalidTs(RULE))
+    parsed.ok_or_else(|| Rejection::ts(RULE, text))
 }
 
 fn integer(text: &[u8]) -> Option<i64> {

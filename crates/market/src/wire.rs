@@ -180,7 +180,7 @@ fn quote_from_wire(quote: pb::Quote) -> Result<Quote, Rejection> {
 }
 
 fn symbol_from_wire(bytes: &[u8]) -> Result<Symbol, SymbolError> {
-    Symbol::new(std::str::from_utf8(bytes).map_err(|_| SymbolError)?)
+    Symbol::new(std::str::from_utf8(bytes).map_err(|_| SymbolError::of(bytes))?)
 }
 
 fn decimal_to_wire(value: Decimal) -> pb::Decimal {

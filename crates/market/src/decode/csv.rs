@@ -85,7 +85,7 @@ fn decode_row(columns: &[Column], row: &ByteRecord) -> Result<Quote, Rejection> 
         cell(column).map(|cell| std::str::from_utf8(cell).map_err(|_| Rejection::InvalidMark(problem))).transpose()
     };
     let name = cell(Column::Symbol).ok_or(Rejection::MissingField("a quote needs symbol"))?;
-    let mut fields = QuoteFields::new(Symbol::new(std::str::from_utf8(name).map_err(|_| SymbolError)?)?);
+    let mut fields = QuoteFields::new(Symbol::new(std::str::from_utf8(name).map_err(|_| SymbolError::of(name))?)?);
     for field in Field::ALL {
         *fields.number_mut(field) = cell(Column::Number(field)).map(|cell| number(field, cell)).transpose()?;
     }

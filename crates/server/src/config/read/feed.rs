@@ -134,7 +134,8 @@ impl Setting for CsvStart {
 
 impl Setting for Symbol {
     fn read(node: &Node) -> Result<Self, String> {
-        Self::new(&String::read(node)?).map_err(|error| format!("is no symbol: {error}"))
+        Self::new(&String::read(node)?)
+            .map_err(|_| "is no symbol: expected 1 to 64 of the characters A-Z a-z 0-9 . _ : / -".to_owned())
     }
 
     fn show(&self) -> String {
