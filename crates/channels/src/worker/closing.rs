@@ -102,12 +102,13 @@ impl Worker {
         open.map(|(key, socket)| (key, Arc::clone(&socket.info))).collect()
     }
 
-    /// Closes every socket at a time of its own within `spread`: their clients come back elsewhere one after the other.
+    /// Closes every socket at a time of its own within `spread`, the first at once: their clients come back elsewhere one after the other,
+    /// and a node with a single client does not keep it waiting.
     pub(super) fn drain(&mut self, spread: Duration) {
         let sockets = self.open_sockets();
         let Ok(count) = u32::try_from(sockets.len()) else { return };
         for (index, (key, _)) in (0..).zip(sockets) {
-            let at = spread.mul_f64((f64::from(index) + fastrand::f64()) / f64::from(count.max(1)));
+            let at = spread * index / count;
             self.sockets.set_timer(key, self.now + at, Why::Drain);
         }
     }

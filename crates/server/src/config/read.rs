@@ -213,7 +213,7 @@ fn runtime(s: &Section<'_>) -> RuntimeConfig {
 
 fn log(s: &Section<'_>) -> LogConfig {
     let read_level = |node: &Node| match String::read(node)? {
-        text if !text.trim().is_empty() && EnvFilter::try_new(&text).is_ok() => Ok(text),
+        text if is_level(&text) => Ok(text),
         _ => {
             Err("is no level: error, warn, info, debug, trace, or for parts \"info,tickwire_market=debug\"".to_owned())
         }
@@ -223,4 +223,11 @@ fn log(s: &Section<'_>) -> LogConfig {
         level: s.value_by("level", "info".to_owned(), read_level, String::show),
         format: s.choice("format", LogFormat::Auto, &formats),
     }
+}
+
+/// Whether a text says what to log. A bare word that is no level would be the name of a part, and silence all others.
+fn is_level(text: &str) -> bool {
+    let is_directive =
+        |part: &str| part.contains('=') || part.trim().parse::<tracing::level_filters::LevelFilter>().is_ok();
+    !text.trim().is_empty() && text.split(',').all(is_directive) && EnvFilter::try_new(text).is_ok()
 }

@@ -192,6 +192,17 @@ path = \"/v1/x\"
     );
 }
 
+/// `verbose` would be taken for the name of a part, and nearly all logs be lost.
+#[test]
+fn a_log_level_is_a_level() {
+    for good in ["info", "WARN", "off", "info,tickwire_market=debug", "tickwire_channels=trace"] {
+        assert_eq!(load("", &[], &[&format!("log.level={good:?}")]).unwrap().log.level, good);
+    }
+    for bad in ["verbose", "", "info,verbose", "market=loud"] {
+        assert!(load("", &[], &[&format!("log.level={bad:?}")]).is_err(), "{bad}");
+    }
+}
+
 #[test]
 fn syntax_errors_have_a_place_and_a_cure() {
     check_problems(
