@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::Symbol;
+use crate::{Symbol, timestamp::days_from_civil};
 
 /// Names of venues as recordings carry them, before the first `-` of a file name.
 struct Venue {
@@ -67,18 +67,7 @@ fn split_date(stem: &str) -> Option<(&str, i64)> {
     }
     let number: i64 = digits.parse().ok()?;
     let (year, month, day) = (number / 10_000, number / 100 % 100, number % 100);
-    ((1..=12).contains(&month) && (1..=31).contains(&day)).then(|| (source, days_since_epoch(year, month, day)))
-}
-
-/// Days from 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant, *chrono-Compatible Low-Level Date Algorithms*,
-/// `days_from_civil`).
-fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    ((1..=12).contains(&month) && (1..=31).contains(&day)).then(|| (source, days_from_civil(year, month, day)))
 }
 
 fn venue_of(source: &str) -> Option<(&'static Venue, &str)> {

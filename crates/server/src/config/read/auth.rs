@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use toml::value::{Datetime, Offset};
+use tickwire_market::parse_ts;
 
 use super::{STRONG_SECRET_BYTES, secs};
 use crate::config::reader::Section;
@@ -79,31 +79,11 @@ impl Scope {
 
 /// Reads `2027-01-01T00:00:00Z`, quoted or not, as Unix seconds.
 fn unix_seconds(text: &str) -> Result<u64, String> {
-    let read = || {
-        let Datetime { date: Some(date), time: Some(time), offset: Some(offset) } =
-            text.trim_matches('"').parse().ok()?
-        else {
-            return None;
-        };
-        let offset_minutes = match offset {
-            Offset::Z => 0,
-            Offset::Custom { minutes } => i64::from(minutes),
-        };
-        let days = days_from_civil(i64::from(date.year), i64::from(date.month), i64::from(date.day));
-        let minutes = days * 1440 + i64::from(time.hour) * 60 + i64::from(time.minute) - offset_minutes;
-        u64::try_from(minutes * 60 + i64::from(time.second.unwrap_or(0))).ok()
-    };
-    read().ok_or_else(|| "is not a time with its zone, for example 2027-01-01T00:00:00Z".to_owned())
-}
-
-/// Days since 1970-01-01 of a date of the Gregorian calendar (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    let text = text.trim_matches('"');
+    // Bare digits would be microseconds.
+    let read = text.contains(':').then(|| parse_ts(text.as_bytes()).ok()).flatten();
+    let seconds = read.and_then(|microseconds| u64::try_from(microseconds / 1_000_000).ok());
+    seconds.ok_or_else(|| "is not a time with its zone, for example 2027-01-01T00:00:00Z".to_owned())
 }
 
 #[cfg(test)]
