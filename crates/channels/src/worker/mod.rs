@@ -122,7 +122,8 @@ impl Workers {
             return Err(AdoptError::Draining);
         }
         let load = |worker: &&Arc<Shared>| worker.connections.load(Ordering::Relaxed);
-        let worker = self.0.workers.iter().min_by_key(load).ok_or(AdoptError::Draining)?;
+        let running = self.0.workers.iter().filter(|worker| worker.is_running());
+        let worker = running.min_by_key(load).ok_or(AdoptError::Draining)?;
         let max = self.0.adopting_max;
         let more = |waiting| (waiting < max).then_some(waiting + 1);
         worker.adopting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| AdoptError::Busy)?;
@@ -131,8 +132,13 @@ impl Workers {
             return Err(AdoptError::Broken);
         }
         worker.connections.fetch_add(1, Ordering::Relaxed);
-        worker.command(Command::Adopt(Box::new(Adoption { stream, info, leftover })));
-        Ok(())
+        if worker.command(Command::Adopt(Box::new(Adoption { stream, info, leftover }))) {
+            return Ok(());
+        }
+        // It has ended since it was picked.
+        worker.adopting.fetch_sub(1, Ordering::Relaxed);
+        worker.connections.fetch_sub(1, Ordering::Relaxed);
+        Err(AdoptError::Draining)
     }
 
     /// How many connections are open or on their way to a worker.

@@ -227,11 +227,19 @@ impl Shared {
     }
 
     /// Queues a command. Each kind of them has a bound where it comes from: adoptions `adopting_max`, channels and joins their own.
-    pub(crate) fn command(&self, command: Command) {
-        if let Some(commands) = self.commands.lock().as_mut() {
-            commands.push(command);
+    /// `false`: the worker has ended and nobody will obey it.
+    pub(crate) fn command(&self, command: Command) -> bool {
+        match self.commands.lock().as_mut() {
+            Some(commands) => commands.push(command),
+            None => return false,
         }
         self.bell.ring();
+        true
+    }
+
+    /// Whether the worker takes commands.
+    pub(super) fn is_running(&self) -> bool {
+        self.commands.lock().is_some()
     }
 
     /// Appends what waits.
@@ -251,5 +259,25 @@ impl Shared {
 
     pub(super) fn hush(&self) {
         self.bell.hush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwire_pubsub::{LoneNode, NodeId};
+
+    use super::*;
+
+    /// A connection that waits for a worker that is no more would be counted, and waited for, until the node ends.
+    #[tokio::test]
+    async fn a_worker_that_has_ended_takes_no_commands() {
+        let poll = mio::Poll::new().unwrap();
+        let bell = Arc::new(Bell::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap()));
+        let pubsub = PubSub::new(Arc::new(LoneNode::new(NodeId::new("a", 1))));
+        let inbox = Arc::new(Inbox::new(Arc::clone(&bell), pubsub.pressure(), 8, Gauge::noop()));
+        let shared = Shared::new(bell, inbox, pubsub, Handle::current(), TaskTracker::new(), Arc::new(Node::new(None)));
+        assert!(shared.is_running() && shared.command(Command::Exit));
+        assert_eq!(shared.refuse_commands().len(), 1);
+        assert!(!shared.is_running() && !shared.command(Command::Exit));
     }
 }
