@@ -123,11 +123,12 @@ fn is_ready(checks: &[Check]) -> bool {
 fn checked(checks: &[Check], verbose: bool) -> Response {
     let well = is_ready(checks);
     let mut out = String::new();
-    for Check { name, problem } in checks {
-        match problem {
-            Some(problem) => drop(writeln!(out, "[-] {name}: {problem}")),
-            None if verbose => drop(writeln!(out, "[+] {name} ok")),
-            None => {}
+    for Check { name, problem, note } in checks {
+        match (problem, note) {
+            (Some(problem), _) => drop(writeln!(out, "[-] {name}: {problem}")),
+            (None, Some(note)) if verbose => drop(writeln!(out, "[+] {name} ok, but {note}")),
+            (None, None) if verbose => drop(writeln!(out, "[+] {name} ok")),
+            (None, _) => {}
         }
     }
     out.push_str(if well { "ok\n" } else { "not ok\n" });

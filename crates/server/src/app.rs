@@ -127,7 +127,11 @@ impl Node {
         checks.push(Check::new("cluster", missing.map(|expected| format!("{expected} nodes expected, 1 seen"))));
         for feed in self.feeds() {
             let gave_up = || feed.last_error.clone().unwrap_or_else(|| "given up".to_owned());
-            checks.push(Check::new(format!("feed {}", feed.name), (feed.state == FeedState::Failed).then(gave_up)));
+            let check = Check::new(format!("feed {}", feed.name), (feed.state == FeedState::Failed).then(gave_up));
+            // Its venue may be back at any moment: no reason to send clients elsewhere, where it is down as well.
+            let silent = matches!(feed.state, FeedState::Reconnecting | FeedState::Restarting);
+            let why = feed.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+            checks.push(check.noting(silent.then(|| format!("{}{why}", feed.state.name()))));
         }
         checks
     }

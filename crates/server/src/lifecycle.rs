@@ -175,12 +175,20 @@ pub(crate) struct Check {
     pub(crate) name: String,
     /// Why it is not well; `None` if it is.
     pub(crate) problem: Option<String>,
+    /// What is worth knowing although it is well.
+    pub(crate) note: Option<String>,
 }
 
 impl Check {
     /// A check that found this.
     pub(crate) fn new(name: impl Into<String>, problem: Option<String>) -> Self {
-        Self { name: name.into(), problem }
+        Self { name: name.into(), problem, note: None }
+    }
+
+    /// The same check with something worth knowing.
+    pub(crate) fn noting(mut self, note: Option<String>) -> Self {
+        self.note = note;
+        self
     }
 }
 

@@ -18,6 +18,26 @@ async fn health_is_told_check_by_check() {
     node.end().await;
 }
 
+/// A venue that is down must be seen, and is no reason to turn clients away: it is down for every node.
+#[tokio::test]
+async fn a_feed_without_its_venue_leaves_the_node_ready_and_is_told() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let feed = format!(r#"feed=[{{"kind":"binance","url":"ws://{nobody}/stream","symbols":["BTCUSDT"]}}]"#);
+    let node = TestNode::start(&[&feed]).await;
+    let told = async {
+        loop {
+            let answer = node.client.get(node.admin("/readyz?verbose")).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            let text = answer.text().await.unwrap();
+            if text.contains("[+] feed binance ok, but reconnecting: ") {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.unwrap();
+    node.end().await;
+}
+
 #[tokio::test]
 async fn the_names_that_dashboards_rely_on_are_there() {
     let node = TestNode::start(&[]).await;
