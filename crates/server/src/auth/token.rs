@@ -30,7 +30,7 @@ pub(super) struct TokenRights {
     pub(super) user: Option<Arc<str>>,
     pub(super) allow: Arc<[TopicPattern]>,
     pub(super) publish: Arc<[TopicPattern]>,
-    /// Unix seconds, leeway included.
+    /// Unix seconds.
     pub(super) expires_at: u64,
 }
 
@@ -86,7 +86,7 @@ impl Verifier {
         let claims =
             decode::<Claims>(token, &self.key, &self.validation).map_err(|error| fault(error.kind(), token))?.claims;
         let exp = claims.exp.ok_or(TokenFault::ClaimMissing("exp"))?;
-        let expires_at = unix_seconds(exp).saturating_add(self.leeway);
+        let expires_at = unix_seconds(exp);
         if now >= expires_at {
             return Err(AuthError::TokenExpired);
         }

@@ -174,7 +174,10 @@ fn own_uid() -> u32 {
 /// Makes the directory, or checks the one that is there: in a shared place anybody may have made it first.
 fn own_directory(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            let words = format!("cannot make the directory {}: {error}; set XDG_RUNTIME_DIR", path.display());
+            return Err(io::Error::new(error.kind(), words));
+        }
         _ => {}
     }
     let meta = fs::symlink_metadata(path)?;

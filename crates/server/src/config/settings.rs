@@ -114,7 +114,7 @@ pub struct JwtConfig {
     pub issuer: Option<String>,
     /// The `aud` that a token must carry. Without it a token that carries one is refused: it was made for someone else.
     pub audience: Option<String>,
-    /// How far the clock of the signer may be off.
+    /// How far the clock of the signer may be ahead: a grace for `nbf`, none for `exp`.
     pub leeway: Duration,
 }
 
