@@ -1,7 +1,8 @@
 //! Opening a WebSocket.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+use http::Response;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
@@ -14,6 +15,10 @@ pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// How much of a refusal's body is worth repeating, in bytes.
 const REFUSAL_MAX: usize = 300;
+
+/// Where a socket is to be found: what to compare a URL with that leads elsewhere.
+const EXPECTED: &str =
+    "expected the port of listen.http, by default 4000, and the path of a socket, such as ws://127.0.0.1:4000/socket";
 
 /// Why a connection could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,8 +43,16 @@ pub enum ConnectError {
         /// What it says, behind a colon.
         body: String,
     },
+    /// The connection cannot be encrypted.
+    #[error("{address}: TLS failed: {problem}")]
+    Tls {
+        /// Where.
+        address: String,
+        /// What went wrong.
+        problem: String,
+    },
     /// What answers there does not speak WebSocket.
-    #[error("{address} is no WebSocket: {problem}")]
+    #[error("{address} is no WebSocket: {problem}; {}", EXPECTED)]
     NotWebSocket {
         /// Where.
         address: String,
@@ -88,17 +101,54 @@ pub(crate) async fn open(options: &Options) -> Result<Socket, ConnectError> {
 /// Never repeats the request: it may hold a token.
 fn explain(address: String, error: Error) -> ConnectError {
     match error {
-        Error::Http(response) => {
-            let body = response.body().as_deref().unwrap_or_default();
-            let text = String::from_utf8_lossy(&body[..body.len().min(REFUSAL_MAX)]).trim().to_owned();
-            let body = if text.is_empty() { text } else { format!(": {text}") };
-            ConnectError::Refused { address, status: response.status(), reason: reason(response.headers()), body }
-        }
+        Error::Http(response) => answered(address, &response),
+        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => no_tls(address, &error.to_string()),
         Error::Io(error) => ConnectError::Unreachable { address, problem: error.to_string() },
         Error::Url(error) => ConnectError::Unreachable { address, problem: error.to_string() },
-        Error::Tls(error) => ConnectError::Unreachable { address, problem: error.to_string() },
+        Error::Tls(error) => no_tls(address, &error.to_string()),
         other => ConnectError::NotWebSocket { address, problem: other.to_string() },
     }
+}
+
+/// An answer other than an upgrade: a refusal, or the voice of another kind of server.
+fn answered(address: String, response: &Response<Option<Vec<u8>>>) -> ConnectError {
+    let (status, headers) = (response.status(), response.headers());
+    let is_grpc =
+        headers.get(http::header::CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        return ConnectError::NotWebSocket { address, problem: format!("it answers {status} as gRPC") };
+    }
+    if status.is_success() {
+        return ConnectError::NotWebSocket { address, problem: format!("it answers {status} instead of an upgrade") };
+    }
+    let mut body = match explanation(response.body().as_deref().unwrap_or_default()) {
+        text if text.is_empty() => text,
+        text => format!(": {text}"),
+    };
+    if status == http::StatusCode::NOT_FOUND {
+        body.push_str("; ");
+        body.push_str(EXPECTED);
+    }
+    ConnectError::Refused { address, status, reason: reason(headers), body }
+}
+
+/// What a body says in words: the detail of problem JSON (RFC 9457), or else its beginning.
+fn explanation(body: &[u8]) -> String {
+    let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let words = problem.as_ref().and_then(|problem| problem.get("detail").or(problem.get("title"))?.as_str());
+    let text = words.map_or_else(|| String::from_utf8_lossy(&body[..body.len().min(REFUSAL_MAX)]), Into::into);
+    text.trim().trim_end_matches('.').to_owned()
+}
+
+/// A failed handshake of TLS. A server without it is by far the most frequent cause, and its error the least readable: rustls meets the
+/// plain text of HTTP as a message of a type that there is not.
+fn no_tls(address: String, error: &str) -> ConnectError {
+    let problem = if error.contains("InvalidContentType") {
+        "what answers there speaks without it; expected TLS for wss:// and https://, so write ws:// or http:// instead, or give a port that has TLS"
+    } else {
+        error
+    };
+    ConnectError::Tls { address, problem: problem.to_owned() }
 }
 
 /// The code of a refusal: upgrades are refused without a body, as Phoenix does it, and say why in a header.
@@ -123,5 +173,28 @@ mod tests {
         };
         assert_eq!(refused(Some("token_expired"), ""), "ws://a refuses the connection: 403 Forbidden (token_expired)");
         assert_eq!(refused(None, "go away"), "ws://a refuses the connection: 403 Forbidden: go away");
+    }
+
+    #[test]
+    fn a_wrong_port_says_which_is_right() {
+        let answer = |status: u16, media: &str, body: &str| {
+            let response = Response::builder().status(status).header("content-type", media);
+            let response = response.body(Some(body.as_bytes().to_vec())).unwrap();
+            explain("ws://a".to_owned(), Error::Http(Box::new(response))).to_string()
+        };
+        let grpc = answer(200, "application/grpc", "");
+        assert!(grpc.starts_with("ws://a is no WebSocket: it answers 200 OK as gRPC; expected"), "{grpc}");
+        let page = answer(200, "text/html", "<html>");
+        assert!(page.contains("instead of an upgrade") && page.contains("listen.http"), "{page}");
+        let admin = answer(404, "application/problem+json", r#"{"title":"t","detail":"There is nothing."}"#);
+        let expected = format!("ws://a refuses the connection: 404 Not Found: There is nothing; {EXPECTED}");
+        assert_eq!(admin, expected);
+    }
+
+    #[test]
+    fn a_port_without_tls_is_not_taken_for_one_where_nobody_is() {
+        let plain = io::Error::new(io::ErrorKind::InvalidData, "received corrupt message of type InvalidContentType");
+        let text = explain("wss://a".to_owned(), Error::Io(plain)).to_string();
+        assert!(text.contains("ws://") && !text.contains("corrupt") && !text.contains("running"), "{text}");
     }
 }
