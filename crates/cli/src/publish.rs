@@ -153,6 +153,7 @@ async fn publish(publisher: &HttpPublisher, mut batch: Batch, tally: &mut Tally)
     loop {
         let report = publisher.send(batch.content_type(), batch.body(), batch.items.len()).await?;
         tally.accepted += report.accepted;
+        tally.duplicates += report.duplicates;
         let again = |refused: &Refused| refused.retryable && began.elapsed() < PATIENCE;
         let (retry, refused): (Vec<_>, Vec<_>) = report.refused.into_iter().partition(again);
         for refused in refused {
@@ -176,6 +177,8 @@ fn without_line(error: &str) -> &str {
 #[derive(Debug, Default)]
 struct Tally {
     accepted: u64,
+    /// Of the accepted ones: taken before.
+    duplicates: u64,
     rejected: u64,
     told: Vec<(String, Refused)>,
 }
@@ -201,13 +204,18 @@ impl Tally {
                 .map(|(place, refused)| json!({"place": place, "error": refused.error, "code": refused.code, "retryable": refused.retryable}))
                 .collect();
             output::print_json(
-                &json!({"accepted": self.accepted, "rejected_total": self.rejected, "rejected": rejected}),
+                &json!({"accepted": self.accepted, "duplicates": self.duplicates, "rejected_total": self.rejected, "rejected": rejected}),
             )?;
         } else {
             for (place, refused) in &self.told {
                 output::say(format_args!("{place}: {}", refused.error));
             }
-            output::print(format_args!("accepted {}, rejected {}\n", self.accepted, self.rejected))?;
+            let duplicates = match self.duplicates {
+                0 => String::new(),
+                1 => " (1 a duplicate)".to_owned(),
+                count => format!(" ({count} duplicates)"),
+            };
+            output::print(format_args!("accepted {}{duplicates}, rejected {}\n", self.accepted, self.rejected))?;
         }
         if self.rejected == 0 { Ok(()) } else { Err(Failure::Told) }
     }

@@ -115,6 +115,8 @@ pub(crate) struct Refused {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) accepted: u64,
+    /// How many of the accepted ones had been taken before; gRPC does not tell.
+    pub(crate) duplicates: u64,
     pub(crate) refused: Vec<Refused>,
     /// When to send again what may be.
     pub(crate) retry_after: Option<Duration>,
@@ -125,6 +127,8 @@ pub(crate) struct Report {
 struct TakenBody {
     accepted: u64,
     #[serde(default)]
+    duplicates: u64,
+    #[serde(default)]
     rejected: Vec<Refused>,
 }
 
@@ -133,6 +137,8 @@ struct TakenBody {
 struct AnswerBody {
     #[serde(default)]
     accepted: u64,
+    #[serde(default)]
+    duplicates: u64,
     #[serde(default)]
     rejected: Vec<Refused>,
     /// Problem JSON: what the matter is.
@@ -184,8 +190,8 @@ impl HttpPublisher {
         let (status, retry_after) = (response.status(), retry_after(response.headers()));
         let text = response.text().await.map_err(|error| self.explain(&error))?;
         if status.is_success() {
-            let TakenBody { accepted, rejected } = taken(&self.endpoint, status, &text)?;
-            return Ok(Report { accepted, refused: rejected, retry_after });
+            let TakenBody { accepted, duplicates, rejected } = taken(&self.endpoint, status, &text)?;
+            return Ok(Report { accepted, duplicates, refused: rejected, retry_after });
         }
         let body: AnswerBody = serde_json::from_str(&text).unwrap_or_default();
         if status == StatusCode::TOO_MANY_REQUESTS {
@@ -240,7 +246,7 @@ fn busy(body: AnswerBody, count: usize, wait: Duration) -> Report {
     } else {
         body.rejected
     };
-    Report { accepted: body.accepted, refused, retry_after: Some(wait) }
+    Report { accepted: body.accepted, duplicates: body.duplicates, refused, retry_after: Some(wait) }
 }
 
 /// The header in its form of whole seconds; the form with a date is not sent by our servers.

@@ -206,7 +206,7 @@ mod tests {
         };
         let refused = |index, retryable| Refused { index, error: "no".to_owned(), code: "c".to_owned(), retryable };
         let refused = vec![refused(3, true), refused(0, false), refused(1, true)];
-        let report = Report { accepted: 1, refused, retry_after: None };
+        let report = Report { accepted: 1, refused, ..Report::default() };
         let offered = sort_out(vec![quote("A"), quote("B"), quote("C"), quote("D")], &report);
         let rest: Vec<_> = offered.rest.iter().map(|quote| quote.symbol().as_str()).collect();
         assert_eq!((rest, offered.accepted, offered.rejected), (vec!["B", "D"], 1, 1));

@@ -8,6 +8,7 @@ use std::{io::IsTerminal as _, pin::Pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, future, stream};
 use tickwire_client::{Change, Client, Disconnect, Event, Follow, Link, Options, Params, Payload, Ticker};
+use tickwire_market::Symbol;
 
 use crate::{
     failure::{Failure, Outcome},
@@ -27,7 +28,7 @@ A name without a colon is a symbol: EURUSD is ticker:EURUSD. Lines are {topic, e
 A lost connection is opened again, and tickers resume where they were.")]
 pub(crate) struct Args {
     /// Topics, or symbols
-    #[arg(required = true, value_name = "TOPIC")]
+    #[arg(required = true, value_name = "TOPIC", value_parser = parse_topic)]
     topics: Vec<String>,
     /// The socket
     #[arg(long, env = "TICKWIRE_URL", default_value = "ws://127.0.0.1:4000/socket", value_parser = parse_url)]
@@ -64,7 +65,7 @@ enum Seen {
 type Feed = Pin<Box<dyn Stream<Item = (usize, Seen)>>>;
 
 pub(crate) async fn run(args: Args) -> Outcome {
-    let mut topics: Vec<String> = args.topics.iter().map(|name| topic_of(name)).collect();
+    let mut topics = args.topics;
     let mut known = std::collections::HashSet::new();
     topics.retain(|topic| known.insert(topic.clone()));
 
@@ -110,9 +111,15 @@ impl Limits {
     }
 }
 
-/// A bare symbol means its ticker.
-fn topic_of(name: &str) -> String {
-    if name.contains(':') { name.to_owned() } else { format!("ticker:{name}") }
+/// Reads a topic; a bare symbol means its ticker.
+fn parse_topic(text: &str) -> Result<String, String> {
+    let symbol = match text.strip_prefix("ticker:") {
+        Some(symbol) => symbol,
+        None if text.contains(':') => return Ok(text.to_owned()),
+        None => text,
+    };
+    let symbol = Symbol::new(symbol).map_err(|error| format!("{error}, for example EURUSD"))?;
+    Ok(symbol.ticker_topic().to_string())
 }
 
 async fn join(client: &Client, index: usize, topic: &str, follow: Follow) -> Result<Feed, Failure> {
@@ -140,7 +147,11 @@ mod tests {
 
     #[test]
     fn a_bare_symbol_means_its_ticker() {
-        assert_eq!(topic_of("EURUSD"), "ticker:EURUSD");
-        assert_eq!(topic_of("room:lobby"), "room:lobby");
+        assert_eq!(parse_topic("EURUSD").unwrap(), "ticker:EURUSD");
+        assert_eq!(parse_topic("ticker:EUR/USD").unwrap(), "ticker:EUR/USD");
+        assert_eq!(parse_topic("room:lobby").unwrap(), "room:lobby");
+        for bad in ["", "EUR USD", "ticker:", "ticker:EUR USD"] {
+            assert!(parse_topic(bad).unwrap_err().contains("for example EURUSD"), "{bad}");
+        }
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn report(response: PublishResponse) -> Report {
         code: rejection.code,
         retryable: rejection.retryable,
     });
-    Report { accepted: response.accepted, refused: refused.collect(), retry_after: None }
+    Report { accepted: response.accepted, duplicates: 0, refused: refused.collect(), retry_after: None }
 }
 
 #[cfg(test)]

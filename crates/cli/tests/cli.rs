@@ -68,11 +68,15 @@ fn wrong_usage_exits_2_and_says_what_was_expected() {
     fails(&["nonsense"], 2, &["unrecognized subcommand"]);
     fails(&["watch"], 2, &["TOPIC"]);
     fails(&["watch", "EURUSD", "--url", "localhost:4000"], 2, &["localhost:4000", "for example"]);
+    fails(&["watch", "EUR USD"], 2, &["EUR USD", "is not a symbol", "for example EURUSD"]);
+    fails(&["watch", ""], 2, &["TOPIC"]);
     fails(&["watch", "EURUSD", "--for", "soon"], 2, &["\"soon\"", "10s"]);
     fails(&["publish", "EURUSD"], 2, &["no price", "--bid"]);
     fails(&["publish", "--bid", "1"], 2, &["SYMBOL"]);
     fails(&["publish", "--file", "/nonexistent/quotes.csv"], 2, &["cannot read", "quotes.csv"]);
-    fails(&["publish", "--file", "quotes.txt"], 2, &[".ndjson", "--format"]);
+    fails(&["publish", "--file", "/nonexistent"], 2, &["cannot read /nonexistent"]);
+    let not_quotes = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    fails(&["publish", "--file", not_quotes], 2, &[".ndjson", "--format"]);
     fails(&["publish", "EURUSD", "--bid", "1", "--url", "grpc://127.0.0.1:1"], 2, &["HTTP"]);
     fails(&["replay", "/nonexistent", "--to", "http://127.0.0.1:1"], 2, &["/nonexistent"]);
     fails(&["replay", "x", "--to", "http://127.0.0.1:1", "--speed", "fast"], 2, &["\"fast\"", "max"]);
@@ -263,6 +267,34 @@ fn files_and_standard_input_are_published_and_every_rejection_is_told() {
     let output = publish.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), "accepted 1, rejected 1\n"));
     assert!(stderr(&output).starts_with("line 3: bid"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_quote_that_is_published_again_is_told_as_a_duplicate() {
+    let server = Server::start();
+    let args = ["publish", "A", "--bid", "1", "--id", "q1"];
+    assert_eq!(stdout(&server.run(&args)), "accepted 1, rejected 0\n");
+    let again = server.run(&args);
+    assert_eq!((again.status.code(), stdout(&again).as_str()), (Some(0), "accepted 1 (1 a duplicate), rejected 0\n"));
+    let json = server.run(&[&args[..], &["--json"]].concat());
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&report["accepted"], &report["duplicates"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn a_watch_of_a_wrong_port_says_which_is_right() {
+    let server = Server::start();
+    let tls = server.http.replace("http:", "https:");
+    for (url, code, words) in [
+        (server.grpc.replace("grpc:", "ws:"), 3, "as gRPC; expected the port of listen.http"),
+        (server.admin.replace("http:", "ws:"), 1, "; expected the port of listen.http"),
+        (tls, 3, "write ws:// or http:// instead"),
+    ] {
+        let output = server.run(&["watch", "A", "--url", &url]);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(words) && !text.contains('{'), "{text}");
+    }
 }
 
 #[test]

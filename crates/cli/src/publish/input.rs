@@ -134,9 +134,10 @@ impl Source {
 
     /// The quotes of a file.
     pub(super) fn file(path: &Path, format: Option<Format>) -> Result<Self, Failure> {
-        let format = format.map_or_else(|| Format::of(path), Ok)?;
         let unreadable = |error: io::Error| Failure::usage(format!("--file: cannot read {}: {error}", path.display()));
+        // A missing file has no format worth complaining about.
         let file = fs::File::open(path).map_err(unreadable)?;
+        let format = format.map_or_else(|| Format::of(path), Ok)?;
         if format != Format::Json {
             return Ok(Self::Lines(Lines::read(BufReader::new(file), format)));
         }
