@@ -9,6 +9,7 @@ use std::{io::IsTerminal as _, pin::Pin, time::Duration};
 use futures_util::{Stream, StreamExt as _, future, stream};
 use tickwire_client::{Change, Client, Disconnect, Event, Follow, Link, Options, Params, Payload, Ticker};
 use tickwire_market::Symbol;
+use tokio::sync::watch;
 
 use crate::{
     failure::{Failure, Outcome},
@@ -73,14 +74,13 @@ pub(crate) async fn run(args: Args) -> Outcome {
     let follow = Follow { max_rate: args.max_rate, since: None };
     let joins = topics.iter().enumerate().map(|(index, topic)| join(&client, index, topic, follow.clone()));
     let feeds = future::try_join_all(joins).await?;
-    let feed = stream::select_all(feeds);
-
+    let link = client.link();
     let limits = Limits { count: args.count, duration: args.duration };
-    let mut link = client.link();
+    let watched = Watched { topics, feed: stream::select_all(feeds), link: link.clone(), limits };
     if args.json || !std::io::stdout().is_terminal() {
-        lines::show(&topics, feed, &mut link, &limits).await?;
+        lines::show(watched).await?;
     } else {
-        screen::show(&topics, feed, &mut link, &limits).await?;
+        screen::show(watched).await?;
     }
     let closed = match &*link.borrow() {
         Link::Closed(why) if *why != Disconnect::Local => Some(why.to_string()),
@@ -88,6 +88,15 @@ pub(crate) async fn run(args: Args) -> Outcome {
     };
     client.close().await;
     closed.map_or(Ok(()), |why| Err(Failure::failed(why)))
+}
+
+/// What there is to show, in whichever form.
+struct Watched {
+    /// By their places on the command line.
+    topics: Vec<String>,
+    feed: stream::SelectAll<Feed>,
+    link: watch::Receiver<Link>,
+    limits: Limits,
 }
 
 /// When to stop by itself.

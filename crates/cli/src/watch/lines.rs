@@ -1,11 +1,10 @@
 //! What arrives, as lines of JSON for scripts; what happens to the connection, for people, on standard error.
 
-use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::json;
-use tickwire_client::{Change, Event, Interruption, Link, Payload};
-use tokio::sync::watch;
+use tickwire_client::{Change, Event, Interruption, Payload};
 
-use super::{Limits, Seen, describe};
+use super::{Seen, Watched, describe};
 use crate::{
     failure::Outcome,
     output::{self, Data},
@@ -14,12 +13,8 @@ use crate::{
 /// Lines that are written before they are let go, as long as there are more at hand.
 const BATCH: usize = 1000;
 
-pub(super) async fn show(
-    topics: &[String],
-    mut feed: impl Stream<Item = (usize, Seen)> + Unpin,
-    link: &mut watch::Receiver<Link>,
-    limits: &Limits,
-) -> Outcome {
+pub(super) async fn show(watched: Watched) -> Outcome {
+    let Watched { topics, mut feed, mut link, limits } = watched;
     let mut time_is_up = std::pin::pin!(limits.time_is_up());
     let mut shown = 0;
     while !limits.reached(shown) {

@@ -7,23 +7,20 @@ use std::{
 
 use anyhow::Context as _;
 use crossterm::event::{self, KeyCode, KeyEventKind, KeyModifiers};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use ratatui::{
     Frame, Terminal, TerminalOptions, Viewport,
     backend::CrosstermBackend,
     layout::{Alignment, Constraint, Layout, Rect},
     style::{Color, Modifier, Style},
     text::{Line, Text},
-    widgets::{Cell, Clear, Paragraph, Table},
+    widgets::{Cell, Clear, Paragraph, Table, Wrap},
 };
 use tickwire_client::Link;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Limits, Seen, describe,
+    Watched, describe,
     table::{Direction, Price, Row, show_age},
 };
 use crate::{failure::Outcome, output};
@@ -34,12 +31,11 @@ const FRAME: Duration = Duration::from_millis(50);
 /// The narrowest terminal that has room for the less needed columns.
 const WIDE: u16 = 72;
 
-pub(super) async fn show(
-    topics: &[String],
-    mut feed: impl Stream<Item = (usize, Seen)> + Unpin,
-    link: &mut watch::Receiver<Link>,
-    limits: &Limits,
-) -> Outcome {
+/// Lines that the footer may take: the reason of a lost connection seldom fits in one.
+const FOOTER_MAX: u16 = 2;
+
+pub(super) async fn show(watched: Watched) -> Outcome {
+    let Watched { topics, mut feed, link, limits } = watched;
     let mut rows: Vec<Row> = topics.iter().map(|topic| Row::new(topic)).collect();
     let mut screen = Screen::open(rows.len())?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -87,7 +83,7 @@ struct Screen {
 
 impl Screen {
     fn open(rows: usize) -> Result<Self, anyhow::Error> {
-        let height = u16::try_from(rows + 2)
+        let height = u16::try_from(rows + 1 + usize::from(FOOTER_MAX))
             .unwrap_or(u16::MAX)
             .min(crossterm::terminal::size().context("ask for the terminal's size")?.1);
         crossterm::terminal::enable_raw_mode().context("set up the terminal")?;
@@ -142,7 +138,9 @@ impl Palette {
 }
 
 fn draw(frame: &mut Frame<'_>, rows: &[Row], link: &Link, palette: &Palette, now: Instant) {
-    let [body, footer] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
+    let [body, footer] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(footer_height(rows, link, frame.area()))])
+            .areas(frame.area());
     let wide = body.width >= WIDE;
     let mut titles = vec!["SYMBOL", "BID", "ASK", "SPREAD", "STATE"];
     let mut widths = vec![
@@ -180,7 +178,7 @@ fn draw(frame: &mut Frame<'_>, rows: &[Row], link: &Link, palette: &Palette, now
         ratatui::widgets::Row::new(cells).style(palette.style(style))
     });
     frame.render_widget(Table::new(lines, widths).header(header).column_spacing(1), body);
-    frame.render_widget(Paragraph::new(status(rows, visible, link)), footer);
+    frame.render_widget(Paragraph::new(status(rows, visible, link)).wrap(Wrap { trim: true }), footer);
     draw_notes(frame, &rows[..visible.min(rows.len())], body);
 }
 
@@ -196,11 +194,21 @@ fn draw_notes(frame: &mut Frame<'_>, rows: &[Row], body: Rect) {
     }
 }
 
+/// As many lines as the text needs, and no more than there are.
+fn footer_height(rows: &[Row], link: &Link, area: Rect) -> u16 {
+    if status(rows, rows.len(), link).width() > usize::from(area.width) { FOOTER_MAX } else { 1 }
+}
+
+/// The footer, what matters most first: the reason of a lost connection may be long, and stands last.
 fn status(rows: &[Row], visible: usize, link: &Link) -> Line<'static> {
-    let mut parts = vec![match link {
-        Link::Up => "connected".to_owned(),
-        link => describe(link),
-    }];
+    let (state, reason) = match link {
+        Link::Up => ("connected".to_owned(), None),
+        Link::Down { why, retry_in, .. } => {
+            (format!("offline, trying again in {:.1} s", retry_in.as_secs_f64()), Some(why.to_string()))
+        }
+        Link::Closed(_) => (describe(link), None),
+    };
+    let mut parts = vec![state];
     if rows.len() > visible {
         parts.push(format!("{} more rows do not fit", rows.len() - visible));
     }
@@ -209,6 +217,7 @@ fn status(rows: &[Row], visible: usize, link: &Link) -> Line<'static> {
         parts.push(format!("{lost} updates lost"));
     }
     parts.push("q quits".to_owned());
+    parts.extend(reason);
     Line::from(parts.join(" · "))
 }
 
@@ -217,13 +226,13 @@ mod tests {
     use ratatui::backend::TestBackend;
     use tickwire_client::{Event, Follower, Payload};
 
-    use super::*;
+    use super::{super::Seen, *};
 
     /// The table as text, for a terminal of this width.
-    fn render(rows: &[Row], width: u16) -> Vec<String> {
+    fn render(rows: &[Row], link: &Link, width: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, 4)).unwrap();
         let palette = Palette { colors: false };
-        terminal.draw(|frame| draw(frame, rows, &Link::Up, &palette, Instant::now())).unwrap();
+        terminal.draw(|frame| draw(frame, rows, link, &palette, Instant::now())).unwrap();
         let buffer = terminal.backend().buffer();
         (0..4).map(|y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>()).collect()
     }
@@ -238,12 +247,23 @@ mod tests {
         }
         let rows = [row];
         for width in [48, 100] {
-            let lines = render(&rows, width);
+            let lines = render(&rows, &Link::Up, width);
             assert!(lines[0].starts_with("SYMBOL") && lines[3].contains("q quits"), "{lines:?}");
             for text in ["EURUSD", "1.0842", "1.0843", "0.0001", "stale"] {
                 assert!(lines[1].contains(text), "{text}: {lines:?}");
             }
             assert_eq!(lines[1].contains("1.08425"), width >= WIDE);
         }
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_in_full() {
+        let why = "cannot connect to ws://127.0.0.1:4000/socket/websocket: Connection refused (os error 111)";
+        let why = tickwire_client::Disconnect::Refused(why.to_owned());
+        let link = Link::Down { why, attempt: 1, retry_in: Duration::from_millis(1500) };
+        let lines = render(&[Row::new("ticker:EURUSD")], &link, 80);
+        assert!(lines[1].starts_with("EURUSD"), "{lines:?}");
+        assert!(lines[2].starts_with("offline, trying again in 1.5 s · q quits · cannot connect"), "{lines:?}");
+        assert!(lines[3].contains("(os error 111)"), "{lines:?}");
     }
 }

@@ -94,6 +94,8 @@ impl Row {
                 self.feed = snapshot.status.map(|feed| feed.state);
                 if let Some(quote) = &snapshot.quote {
                     self.show(quote, now);
+                    // A snapshot does not tell its own age: it is counted from its arrival.
+                    self.updated_at = Some(now);
                 }
             }
             Change::Resumed { status, .. } => {
@@ -143,7 +145,7 @@ impl Row {
         self.rate * (-idle / RATE_HALF_LIFE).exp2()
     }
 
-    /// How long ago the last update arrived.
+    /// How long ago the last value arrived.
     pub(super) fn age(&self, now: Instant) -> Option<Duration> {
         self.updated_at.map(|at| now.duration_since(at))
     }
@@ -239,6 +241,7 @@ mod tests {
         );
         assert_eq!((row.name.as_str(), row.spread.as_str(), row.state()), ("EURUSD", "0.1", "live"));
         assert_eq!(row.bid.flash(start), None);
+        assert_eq!((row.age(start + FLASH), row.rate(start)), (Some(FLASH), 0.0), "it has an age, but is no update");
         apply(&mut row, &mut follower, "update", r#"{"bid":"1.10","ask":"1.1","epoch":"a","seq":2}"#, start);
         assert_eq!((row.bid.flash(start), row.ask.flash(start)), (None, Some(Direction::Down)));
         assert_eq!(row.ask.flash(start + FLASH), None);
@@ -251,7 +254,7 @@ mod tests {
     fn a_symbol_that_nobody_quotes_is_not_called_stale() {
         let (mut row, mut follower, now) = (Row::new("ticker:EURUDS"), Follower::default(), Instant::now());
         apply(&mut row, &mut follower, "reply", r#"{"quote":null,"epoch":"a","seq":0,"status":"stale"}"#, now);
-        assert_eq!((row.is_live(), row.state()), (false, "no quote"));
+        assert_eq!((row.is_live(), row.state(), row.age(now)), (false, "no quote", None));
     }
 
     #[test]
