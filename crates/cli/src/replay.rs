@@ -136,7 +136,21 @@ fn open(args: &Args) -> Result<Replay, Failure> {
     if args.from_start {
         config.csv_start = None;
     }
-    Ok(Replay::open(config)?)
+    let replay = Replay::open(config)?;
+    check_mappings(&args.mappings, replay.sources().as_deref())?;
+    Ok(replay)
+}
+
+/// A mapping of a source that there is not is a mistake, most often in its name. The sources of streams are not known before they play.
+fn check_mappings(mappings: &[(String, Symbol)], sources: Option<&[&str]>) -> Outcome {
+    let Some(sources) = sources else { return Ok(()) };
+    let unknown = mappings.iter().find(|(source, _)| !sources.contains(&source.to_lowercase().as_str()));
+    unknown.map_or(Ok(()), |(source, symbol)| {
+        Err(Failure::usage(format!(
+            "--map {source}={symbol}: no recording is of the source {source:?}; there are {}",
+            sources.join(", ")
+        )))
+    })
 }
 
 fn report(args: &Args, progress: &Progress, problems: &[String], sink: &ServerSink, took: Duration) -> Outcome {

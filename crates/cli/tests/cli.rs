@@ -319,6 +319,11 @@ fn a_replay_reports_bad_lines_and_plays_the_rest() {
     assert_eq!((output.status.code(), &report["accepted"]), (Some(1), &2.into()), "{}", stderr(&output));
     let problems = stderr(&output);
     assert!(problems.contains("quote.csv:2: ") && problems.contains("quote.csv:4: "), "{problems}");
+
+    let output = server.run(&[&args[..], &["--to", &server.http, "--map", "oanda-eurusdd=EUR/USD"]].concat());
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("\"oanda-eurusdd\"; there are oanda-eurusd\n"), "{text}");
 }
 
 #[test]

@@ -222,6 +222,13 @@ impl Replay {
         self.files
     }
 
+    /// The sources that a [`SymbolMap`] can name, such as `oanda-eurusd`; `None` if a recorded stream is among the files, which names its
+    /// instruments only as it plays.
+    #[must_use]
+    pub fn sources(&self) -> Option<Vec<&str>> {
+        self.tracks.iter().map(Track::source).collect()
+    }
+
     /// Sum of the sizes of all files in bytes, compressed where they are.
     #[must_use]
     pub fn bytes_total(&self) -> u64 {

@@ -81,6 +81,12 @@ impl Track {
         })
     }
 
+    /// The source of all files, if it stands in their names; streams name their instruments as they play.
+    pub(super) fn source(&self) -> Option<&str> {
+        self.own_symbol.as_ref()?;
+        self.recordings.first().map(|recording| recording.name.source.as_str())
+    }
+
     /// Passes that came to their end.
     pub(super) fn passes(&self) -> u64 {
         self.pass
