@@ -1,7 +1,10 @@
 //! Readers that are no sockets: event streams and gRPC subscriptions. Per topic first a snapshot, then what is published; a reader that
 //! is slow gets the newest of what it missed.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use ::metrics::{counter, histogram};
 use tickwire_market::{JoinRequest, JoinSnapshot, Since, Symbol, TICKER_PREFIX};
@@ -111,11 +114,13 @@ pub(crate) fn subjects<'a>(
     topics: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<Subject>, FollowError> {
     let mut subjects: Vec<Subject> = Vec::new();
+    // A message of some megabytes may repeat the same topics ever so often.
+    let mut known = HashSet::new();
     for text in topics.map(str::trim).filter(|text| !text.is_empty()) {
-        let subject = subject(node, principal, text)?;
-        if !subjects.iter().any(|known| known.topic == subject.topic) {
-            subjects.push(subject);
+        if !known.insert(text) {
+            continue;
         }
+        subjects.push(subject(node, principal, text)?);
         if subjects.len() > TOPICS_MAX {
             return Err(FollowError::TooMany { seen: subjects.len() });
         }

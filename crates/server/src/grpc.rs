@@ -1,6 +1,10 @@
 //! The public gRPC API: publish, follow and read quotes; health and reflection.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ::metrics::counter;
 use axum::Router;
@@ -16,6 +20,7 @@ use tickwire_proto::v1::{
     subscribe_response::Message,
 };
 use tickwire_pubsub::{Class, Delivery, Role, Topic};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::Routes};
 
 use crate::{
@@ -72,22 +77,21 @@ impl MarketService for Service {
         request: Request<Streaming<pb::PublishRequest>>,
     ) -> Result<Response<pb::PublishResponse>, Status> {
         counted("Publish", async {
-            self.principal(&request)?.may_publish().map_err(denied)?;
-            let mut batches = request.into_inner();
+            let principal = self.principal(&request)?;
+            principal.may_publish().map_err(denied)?;
+            let mut batches = Batches::new(&self.0, &principal, request.into_inner());
             let mut total = Total::default();
-            let cancelled = self.0.streams_cancelled();
+            // Only here does the publisher learn what became of the batches before the one that failed.
+            let taken = |status: Status, taken: u64| {
+                Status::new(status.code(), format!("{}; {taken} quotes of this stream were taken", status.message()))
+            };
             loop {
-                let Some(next) = cancelled.run_until_cancelled(batches.message()).await else {
-                    let taken = total.answer.accepted;
-                    let words = format!("the node is being drained; {taken} quotes of this stream were taken");
-                    return Err(Status::unavailable(words));
-                };
-                let Some(batch) = next? else { break };
-                let quotes = batch.quotes.len() as u64;
-                let report = ingest(&self.0, batch).await?;
-                total.add(report, quotes);
+                match batches.ingest_next().await {
+                    Ok(Some((report, quotes))) => total.add(report, quotes),
+                    Ok(None) => return Ok(Response::new(total.answer)),
+                    Err(status) => return Err(taken(status, total.answer.accepted)),
+                }
             }
-            Ok(Response::new(total.answer))
         })
         .await
     }
@@ -99,20 +103,15 @@ impl MarketService for Service {
         request: Request<Streaming<pb::PublishRequest>>,
     ) -> Result<Response<Self::PublishAckedStream>, Status> {
         counted("PublishAcked", async {
-            self.principal(&request)?.may_publish().map_err(denied)?;
-            let node = Arc::clone(&self.0);
-            let cancelled = node.streams_cancelled();
-            let answers = request.into_inner().then(move |batch| {
-                let node = Arc::clone(&node);
-                async move {
-                    let batch = batch?;
-                    let quotes = batch.quotes.len() as u64;
-                    let mut total = Total::default();
-                    total.add(ingest(&node, batch).await?, quotes);
-                    Ok(total.answer)
-                }
-            });
-            let answers: Self::PublishAckedStream = Box::pin(answers.take_until(cancelled.cancelled_owned()));
+            let principal = self.principal(&request)?;
+            principal.may_publish().map_err(denied)?;
+            let batches = Batches::new(&self.0, &principal, request.into_inner());
+            let answers: Self::PublishAckedStream = Box::pin(stream::try_unfold(batches, |mut batches| async {
+                let Some((report, quotes)) = batches.ingest_next().await? else { return Ok(None) };
+                let mut total = Total::default();
+                total.add(report, quotes);
+                Ok(Some((total.answer, batches)))
+            }));
             Ok(Response::new(answers))
         })
         .await
@@ -216,6 +215,42 @@ fn code_label(code: tonic::Code) -> &'static str {
         Code::OutOfRange => "out_of_range",
         Code::Internal => "internal",
         _ => "other",
+    }
+}
+
+/// The batches of a publisher, until it ends, the node is drained or the publisher's credential ends.
+struct Batches {
+    node: Arc<Node>,
+    incoming: Streaming<pb::PublishRequest>,
+    expires_at: Option<Instant>,
+    cancelled: CancellationToken,
+}
+
+impl Batches {
+    fn new(node: &Arc<Node>, principal: &Principal, incoming: Streaming<pb::PublishRequest>) -> Self {
+        let expires_at = crate::access::expiry(principal);
+        Self { node: Arc::clone(node), incoming, expires_at, cancelled: node.streams_cancelled() }
+    }
+
+    /// Takes the next batch in: what became of it, and how many quotes it had. A batch that is begun is finished.
+    async fn ingest_next(&mut self) -> Result<Option<(IngestReport, u64)>, Status> {
+        let expires_at = self.expires_at;
+        let expired = async {
+            match expires_at {
+                Some(time) => tokio::time::sleep_until(time.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        // In this order: a publisher that always has a further batch ready is ended all the same.
+        let next = tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => return Err(Status::unavailable("the node is being drained")),
+            () = expired => return Err(Status::unauthenticated("the key or token has expired")),
+            next = self.incoming.message() => next?,
+        };
+        let Some(batch) = next else { return Ok(None) };
+        let quotes = batch.quotes.len() as u64;
+        Ok(Some((ingest(&self.node, batch).await?, quotes)))
     }
 }
 

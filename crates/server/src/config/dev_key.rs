@@ -255,6 +255,14 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_cannot_hold_it_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("nosuch").join("tickwire");
+        let error = DevKey::create_in(&directory, &[4000]).unwrap_err().to_string();
+        assert!(error.contains(&directory.display().to_string()) && error.contains("XDG_RUNTIME_DIR"), "{error}");
+    }
+
+    #[test]
     fn a_broken_file_is_replaced() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("tickwire");

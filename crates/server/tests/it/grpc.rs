@@ -108,6 +108,27 @@ async fn open_streams_do_not_hold_up_a_drain() {
 }
 
 #[tokio::test]
+async fn a_publisher_learns_why_its_stream_ends_and_what_was_taken() {
+    let node = TestNode::start(&[]).await;
+    let mut client = client(&node).await;
+    let fine = pb::PublishRequest { quotes: vec![quote("A", "1")] };
+    let many = pb::PublishRequest { quotes: vec![pb::Quote::default(); 10_001] };
+    let long = pb::PublishRequest { quotes: vec![quote("A", &"1".repeat(5 << 20))] };
+    for (batch, code) in [(many, Code::InvalidArgument), (long, Code::OutOfRange)] {
+        let status = client.publish(authorized(stream::iter([fine.clone(), batch]))).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().ends_with("; 1 quotes of this stream were taken"), "{status}");
+    }
+    let endless = futures_util::StreamExt::chain(stream::iter([fine]), stream::pending());
+    let mut acked = client.publish_acked(authorized(endless)).await.unwrap().into_inner();
+    assert_eq!(acked.message().await.unwrap().unwrap().accepted, 1);
+    node.stop.request();
+    let status = tokio::time::timeout(PATIENCE, acked.message()).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "an end without an error would say that all was taken: {status}");
+    tokio::time::timeout(PATIENCE, node.ended).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn health_and_reflection_answer() {
     let node = TestNode::start(&[]).await;
     let channel = Channel::from_shared(format!("http://{}", node.addresses.grpc)).unwrap().connect().await.unwrap();
