@@ -75,11 +75,6 @@ impl Network {
         self.nodes.lock().insert(node.clone(), Links::from(links));
     }
 
-    /// Cuts a node off.
-    pub fn unlink(&self, node: &NodeId) {
-        self.nodes.lock().remove(node);
-    }
-
     fn push(&self, to: &NodeId, lane: Lane, parcel: Parcel) -> Result<(), SendError> {
         let nodes = self.nodes.lock();
         let link = nodes.get(to).and_then(|lanes| lanes.get(&lane)).ok_or(SendError::Unknown)?;
