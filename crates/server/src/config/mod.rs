@@ -48,6 +48,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How the node says goodbye.
     pub drain: DrainConfig,
+    /// The playground for conformance suites.
+    pub demo: DemoConfig,
     /// Mounts of the Channels protocol, at least one.
     pub sockets: Vec<SocketMount>,
     /// What is behind which topics; the first match decides.

@@ -46,7 +46,7 @@ pub(super) fn config(root: &Section<'_>, mut warnings: Vec<String>) -> Config {
     let auth = root.section("auth", auth::auth);
     let limits = root.section("limits", limits);
     let drain = root.section("drain", drain);
-    root.section("demo", |s| s.only("enabled", false, "the demo endpoint"));
+    let demo = root.section("demo", |s| DemoConfig { enabled: s.value("enabled", false) });
     let sockets = socket::sockets(root);
     let channels = channel::channels(root, auth.anonymous);
     let feeds = feed::feeds(root);
@@ -63,6 +63,7 @@ pub(super) fn config(root: &Section<'_>, mut warnings: Vec<String>) -> Config {
         auth,
         limits,
         drain,
+        demo,
         sockets,
         channels,
         feeds,

@@ -166,6 +166,12 @@ pub struct SocketMount {
     pub path: String,
     /// Whether the WebSocket transport is on.
     pub websocket: bool,
+    /// Whether the long-polling transport is on.
+    pub longpoll: bool,
+    /// How long a poll waits for a message.
+    pub longpoll_window: Duration,
+    /// How long a long-polling session may live, even in use.
+    pub longpoll_token_max_age: Duration,
     /// A socket that sends nothing for so long is closed.
     pub idle_timeout: Duration,
     /// Bytes of one frame.
@@ -176,6 +182,19 @@ pub struct SocketMount {
     pub max_channels: usize,
     /// Which pages may connect; clients that send no `Origin` always may.
     pub origins: Origins,
+    /// Whether permessage-deflate is negotiated with clients that offer it.
+    pub compress: bool,
+    /// Whether the token may come as a subprotocol, the `authToken` of Phoenix 1.8, or as the header of a long poll.
+    pub auth_token: bool,
+    /// Subprotocols of the application's own; the first one that a client offers is chosen.
+    pub subprotocols: Vec<String>,
+}
+
+/// `[demo]`: the playground for conformance suites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DemoConfig {
+    /// Whether its channels and controls are there.
+    pub enabled: bool,
 }
 
 /// `[[channel]]`: what is behind the topics of a pattern. The first entry that matches decides.

@@ -162,7 +162,7 @@ delay = \"1s\"
 [[socket]]
 path = \"socket\"
 origins = [\"app.example\"]
-longpoll = true
+longpoll = \"on\"
 
 [[socket]]
 path = \"/v1/x\"
@@ -180,7 +180,7 @@ path = \"/v1/x\"
             "t.toml:10:2: drian: unknown key; did you mean drain?",
             "t.toml:14:8: socket[0].path: \"socket\" is not a path, for example \"/socket\"",
             "t.toml:15:11: socket[0].origins: a list holds \"app.example\" is not an origin: expected https://host",
-            "t.toml:16:12: socket[0].longpoll: true asks for long polling, which is not available in this version; remove the key",
+            "t.toml:16:12: socket[0].longpoll: \"on\" is neither true nor false",
             "t.toml:19:8: socket[1].path: \"/v1/x\" belongs to the HTTP API or the page",
             "\"market\" is not KEY=VALUE, for example limits.connections=1000 (from --set)",
             "\"\" is not a key, for example listen.http (from --set)",
@@ -257,7 +257,7 @@ fn problems_stand_in_the_order_of_the_file() {
 #[test]
 fn what_this_version_cannot_do_is_said_and_not_ignored() {
     check_problems(
-        "demo.enabled = true\ncluster.discovery = 'dns'\ncluster.dns_name = 'x'\notel.endpoint = 'http://x'\nlisten.tls.cert = 'x'\n\
+        "cluster.discovery = 'dns'\ncluster.dns_name = 'x'\notel.endpoint = 'http://x'\nlisten.tls.cert = 'x'\n\
          channel = [{pattern = 'room:*', kind = 'room', presence = true}, {pattern = 'bars:*', kind = 'bars'}]\n",
         &[],
         &[],
@@ -265,7 +265,6 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
             "listen.tls.cert: is about TLS on the public ports, not available in this version",
             "cluster.discovery: \"dns\" asks for a cluster of several nodes, which is not available in this version; remove the key or set it to \"none\"",
             "cluster.dns_name: is about a cluster of several nodes",
-            "demo.enabled: true asks for the demo endpoint",
             "channel[0].presence: true asks for presence",
             "channel[1].kind: \"bars\" is not available in this version",
             "otel.endpoint: is about traces over OTLP",
@@ -457,8 +456,7 @@ fn the_example_files_are_valid() {
     for entry in std::fs::read_dir(root).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        // The demo endpoint has tests of its own.
-        if path.extension().is_none_or(|extension| extension != "toml") || text.contains("[demo]") {
+        if path.extension().is_none_or(|extension| extension != "toml") {
             continue;
         }
         let text = text.replace("/run/secrets", secrets.path().to_str().unwrap());

@@ -47,20 +47,23 @@ fn socket(s: &Section<'_>) -> SocketMount {
     let mount = SocketMount {
         path: s.value_by("path", "/socket".to_owned(), read_path, String::show),
         websocket: s.value("websocket", true),
+        longpoll: s.value("longpoll", true),
+        longpoll_window: s.between("longpoll_window", secs(10), millis(100), secs(300)),
+        longpoll_token_max_age: s.between("longpoll_token_max_age", 14 * DAY, secs(1), 365 * DAY),
         idle_timeout: s.between("idle_timeout", secs(90), millis(100), DAY),
         max_frame: s.between("max_frame", Size(1 << 20), Size(1 << 10), frame_max).0,
         max_message: s.between("max_message", Size(1 << 20), Size(1 << 10), frame_max).0,
         max_channels: s.between("max_channels", 1_000, 1, 1_000_000),
         origins: s.value("origins", Origins::SameHost),
+        compress: s.value("compress", false),
+        auth_token: s.value("auth_token", true),
+        subprotocols: s.value_by("subprotocols", Vec::new(), read_subprotocols, Vec::show),
     };
-    s.only("longpoll", false, "long polling");
-    s.only("compress", false, "compression");
-    s.only("auth_token", false, "the authToken subprotocol");
-    s.only("subprotocols", Vec::<String>::new(), "choosing among subprotocols");
-    s.absent("longpoll_window", "long polling");
-    s.absent("longpoll_token_max_age", "long polling");
-    if !mount.websocket {
-        s.problem("websocket", "is false, and this version has no other transport; remove the key or the [[socket]]");
+    if !mount.websocket && !mount.longpoll {
+        s.problem(
+            "websocket",
+            "and longpoll are both false: nobody can connect; set one to true or remove the [[socket]]",
+        );
     }
     if s.has("max_message") && mount.max_message < mount.max_frame {
         let message =
@@ -68,6 +71,20 @@ fn socket(s: &Section<'_>) -> SocketMount {
         s.problem("max_message", message);
     }
     SocketMount { max_message: mount.max_message.max(mount.max_frame), ..mount }
+}
+
+/// Names of subprotocols are tokens of HTTP (RFC 9110 §5.6.2).
+fn read_subprotocols(node: &Node) -> Result<Vec<String>, String> {
+    let is_token = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    };
+    let names = Vec::<String>::read(node)?;
+    match names.iter().find(|name| !is_token(name)) {
+        Some(name) => {
+            Err(format!("holds {name:?}, which is no subprotocol: letters, digits and -._~, for example \"chat.v2\""))
+        }
+        None => Ok(names),
+    }
 }
 
 impl Setting for Origins {
