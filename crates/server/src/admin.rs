@@ -56,8 +56,8 @@ impl FromRequestParts<Arc<Node>> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
-        if !node.config.listen.admin.ip().is_loopback() {
-            node.auth.request(&parts.headers, unix_now())?.may_administer()?;
+        if !node.live().config.listen.admin.ip().is_loopback() {
+            node.live().auth.request(&parts.headers, unix_now())?.may_administer()?;
         }
         Ok(Self)
     }
@@ -147,7 +147,8 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
 
 async fn cluster(State(node): State<Arc<Node>>) -> Response {
     let state = if node.health.is_draining() { "draining" } else { "alive" };
-    let zone = &node.config.node.zone;
+    let live = node.live();
+    let zone = &live.config.node.zone;
     let feeds: Vec<_> = node
         .feeds()
         .iter()
@@ -163,10 +164,10 @@ async fn cluster(State(node): State<Arc<Node>>) -> Response {
         })
         .collect();
     let answer = json!({
-        "cluster": node.config.cluster.name,
+        "cluster": live.config.cluster.name,
         "node": &*node.id.name,
         "version": env!("CARGO_PKG_VERSION"),
-        "expected": node.config.cluster.expect,
+        "expected": live.config.cluster.expect,
         "seen": 1,
         "members": [{
             "node": &*node.id.name,
@@ -215,7 +216,7 @@ async fn tasks(State(node): State<Arc<Node>>, _: Operator) -> Response {
 }
 
 async fn drain(State(node): State<Arc<Node>>, _: Operator) -> Response {
-    let config::DrainConfig { delay, spread, deadline } = &node.config.drain;
+    let config::DrainConfig { delay, spread, deadline } = node.live().config.drain;
     tracing::info!("drain requested over the admin port");
     node.stop.drain();
     let answer = json!({

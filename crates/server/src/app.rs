@@ -7,8 +7,9 @@ use std::{
 };
 
 use ::metrics::gauge;
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tickwire_channels::{Router, Workers};
+use tickwire_channels::Workers;
 use tickwire_market::{
     Clock, Market, MarketSeams, Moment,
     bars::{Bars, BarsWorkers},
@@ -18,19 +19,16 @@ use tickwire_pubsub::{LoneNode, NodeId, PubSub};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::Gate,
     admin,
     auth::Auth,
-    config::{ChannelKind, ChannelRule, Config, DevKey},
+    config::{Config, DevKey, DrainConfig},
     grpc, http,
     idempotency::Idempotency,
     lifecycle::{Check, Failed, Health, Stop, Tasks},
     listener::{self, BindError, Door, Port},
+    live::Live,
     metrics, settings, telemetry,
-    topics::{
-        room::{RoomBounds, RoomKind, RoomRule, Rooms},
-        ticker::TickerKind,
-    },
+    topics::room::{RoomBounds, Rooms},
 };
 
 /// A node could not be built.
@@ -63,29 +61,16 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// What is behind a set of topics.
-#[derive(Debug)]
-pub(crate) struct ChannelSetting {
-    /// What the configuration says.
-    pub(crate) rule: ChannelRule,
-    /// Who may join and send.
-    pub(crate) gate: Gate,
-    /// The room's own rules, if it is one.
-    pub(crate) room: Option<Arc<RoomRule>>,
-}
-
 /// The parts of a node, as endpoints see them.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
-    pub(crate) config: Config,
-    pub(crate) auth: Arc<Auth>,
+    live: ArcSwap<Live>,
     pub(crate) pubsub: PubSub,
     pub(crate) market: Market,
     pub(crate) bars: Bars,
     pub(crate) workers: Workers,
     pub(crate) rooms: Arc<Rooms>,
-    pub(crate) channels: Vec<ChannelSetting>,
     pub(crate) idempotency: Idempotency,
     pub(crate) health: Health,
     pub(crate) stop: Stop,
@@ -100,9 +85,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// What is behind a topic: the first entry that matches.
-    pub(crate) fn channel_of(&self, topic: &str) -> Option<&ChannelSetting> {
-        self.channels.iter().find(|setting| setting.rule.pattern.matches(topic))
+    /// What is in force now. To be taken once for each request, which then sees one consistent state.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
     }
 
     /// Is cancelled when event streams and subscriptions are to end.
@@ -122,7 +107,8 @@ impl Node {
             "workers",
             (!self.workers.is_healthy()).then(|| "a socket worker has ended or crashes again and again".to_owned()),
         ));
-        let cluster = &self.config.cluster;
+        let live = self.live();
+        let cluster = &live.config.cluster;
         let missing = cluster.expect.filter(|expected| cluster.require && *expected > 1);
         checks.push(Check::new("cluster", missing.map(|expected| format!("{expected} nodes expected, 1 seen"))));
         for feed in self.feeds() {
@@ -166,7 +152,8 @@ impl App {
         allow_development(&mut config, &addresses);
         let root = Tasks::new();
         let node = Arc::new(build_node(config, &root, started)?);
-        let header_timeout = node.config.limits.header_timeout;
+        let live = node.live();
+        let header_timeout = live.config.limits.header_timeout;
         let port = |name, listener, router, door, http2_only| Port {
             name,
             listener,
@@ -216,7 +203,7 @@ impl App {
         }
         start_housekeeping(&node);
         let feeds = Feeds::start(
-            node.config.feeds.clone(),
+            node.live().config.feeds.clone(),
             &Arc::new(settings::MarketSink(node.market.clone())),
             node.inner.tracker(),
             node.inner.cancelled(),
@@ -271,29 +258,23 @@ fn build_node(config: Config, root: &Tasks, started: Instant) -> Result<Node, Bu
     };
     let market = Market::new(config.market.clone(), seams);
     let rooms = Arc::new(Rooms::new(pubsub.clone(), &id, RoomBounds::default()));
-    let channels: Vec<_> = config.channels.iter().map(setting).collect();
-    let router = router(&channels, &market, &rooms)?;
+    let live = Live::new(config, auth);
+    let config = &live.config;
+    let router = live.router(&market, &rooms)?;
     let inner = root.branch();
-    let workers = Workers::start(
-        settings::workers(&config),
-        router,
-        &pubsub,
-        &tokio::runtime::Handle::current(),
-        inner.tracker(),
-    )
-    .map_err(|cause| BuildError::Threads { what: "the socket workers", cause })?;
+    let workers =
+        Workers::start(settings::workers(config), router, &pubsub, &tokio::runtime::Handle::current(), inner.tracker())
+            .map_err(|cause| BuildError::Threads { what: "the socket workers", cause })?;
     let door =
         Arc::new(Door::new(config.limits.connections_for(settings::open_files()), config.limits.accepts_per_second));
     Ok(Node {
         id,
-        auth,
         pubsub,
         market,
         bars,
         bars_workers: Mutex::new(Some(bars_workers)),
         workers,
         rooms,
-        channels,
         idempotency: Idempotency::default(),
         health: Health::default(),
         stop: Stop::default(),
@@ -302,7 +283,7 @@ fn build_node(config: Config, root: &Tasks, started: Instant) -> Result<Node, Bu
         inner,
         started,
         feeds: OnceLock::new(),
-        config,
+        live: ArcSwap::from_pointee(live),
     })
 }
 
@@ -315,30 +296,6 @@ fn count_members(expected: Option<u32>) {
             tracing::warn!(expected, seen = 1, "there are fewer nodes than cluster.expect names");
         }
     }
-}
-
-fn setting(rule: &ChannelRule) -> ChannelSetting {
-    let room = match &rule.kind {
-        ChannelKind::Ticker => None,
-        ChannelKind::Room { broadcast, echo, history } => {
-            Some(Arc::new(RoomRule { broadcast: broadcast.clone(), echo: echo.clone(), history: *history }))
-        }
-    };
-    ChannelSetting { gate: Gate::new(rule), rule: rule.clone(), room }
-}
-
-fn router(channels: &[ChannelSetting], market: &Market, rooms: &Arc<Rooms>) -> Result<Router, BuildError> {
-    channels.iter().try_fold(Router::new(), |router, setting| {
-        let pattern = setting.rule.pattern.to_string().parse()?;
-        let gate = setting.gate;
-        Ok(match &setting.room {
-            None => router.route(pattern, Arc::new(TickerKind { market: market.clone(), gate })),
-            Some(rule) => {
-                let kind = RoomKind { rooms: Arc::clone(rooms), rule: Arc::clone(rule), gate };
-                router.route(pattern, Arc::new(kind))
-            }
-        })
-    })
 }
 
 fn start_housekeeping(node: &Arc<Node>) {
@@ -361,12 +318,12 @@ async fn keep_house(node: Arc<Node>, every: Duration) {
 }
 
 async fn drain(node: &Arc<Node>, admin: &Tasks, root: &Tasks) {
-    let deadline = node.config.drain.deadline;
+    let DrainConfig { delay, spread, deadline } = node.live().config.drain;
     let sockets = node.workers.connections();
-    tracing::info!(sockets, delay = ?node.config.drain.delay, spread = ?node.config.drain.spread, "draining");
+    tracing::info!(sockets, ?delay, ?spread, "draining");
     node.health.set_draining();
     tokio::select! {
-        () = drain_in_order(node) => {}
+        () = drain_in_order(node, delay, spread) => {}
         () = tokio::time::sleep(deadline) => tracing::warn!(?deadline, "the drain has reached its deadline"),
         () = node.stop.at_once() => tracing::warn!("the drain is cut short"),
     }
@@ -385,11 +342,10 @@ async fn drain(node: &Arc<Node>, admin: &Tasks, root: &Tasks) {
     tracing::info!("ended");
 }
 
-async fn drain_in_order(node: &Arc<Node>) {
+async fn drain_in_order(node: &Arc<Node>, delay: Duration, spread: Duration) {
     /// Requests under way may take so long beyond the spread; a client that stopped reading would hold up the end.
     const LAST_REQUESTS: Duration = Duration::from_secs(10);
-    tokio::time::sleep(node.config.drain.delay).await;
-    let spread = node.config.drain.spread;
+    tokio::time::sleep(delay).await;
     // Both at once: a stream has nothing to wait for while sockets are being closed.
     let requests = tokio::time::timeout(spread + LAST_REQUESTS, node.accepting.end());
     let ((), requests) = tokio::join!(node.workers.drain(spread), requests);

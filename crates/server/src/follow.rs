@@ -12,10 +12,11 @@ use tickwire_pubsub::{Delivery, Mailbox, Topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{ChannelSetting, Node},
+    app::Node,
     auth::{AuthError, Principal},
     config::ChannelKind,
     listener::Permit,
+    live::{ChannelSetting, Live},
     metrics::{self, Counted},
 };
 
@@ -113,6 +114,7 @@ pub(crate) fn subjects<'a>(
     principal: &Principal,
     topics: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<Subject>, FollowError> {
+    let live = node.live();
     let mut subjects: Vec<Subject> = Vec::new();
     // A message of some megabytes may repeat the same topics ever so often.
     let mut known = HashSet::new();
@@ -120,7 +122,7 @@ pub(crate) fn subjects<'a>(
         if !known.insert(text) {
             continue;
         }
-        subjects.push(subject(node, principal, text)?);
+        subjects.push(subject(node, &live, principal, text)?);
         if subjects.len() > TOPICS_MAX {
             return Err(FollowError::TooMany { seen: subjects.len() });
         }
@@ -128,9 +130,9 @@ pub(crate) fn subjects<'a>(
     if subjects.is_empty() { Err(FollowError::NoTopic) } else { Ok(subjects) }
 }
 
-fn subject(node: &Node, principal: &Principal, text: &str) -> Result<Subject, FollowError> {
+fn subject(node: &Node, live: &Live, principal: &Principal, text: &str) -> Result<Subject, FollowError> {
     let topic = || text.chars().take(100).collect::<String>();
-    let setting = node.channel_of(text).ok_or_else(|| FollowError::Unmatched { topic: topic() })?;
+    let setting = live.channel_of(text).ok_or_else(|| FollowError::Unmatched { topic: topic() })?;
     let ChannelSetting { rule, gate, .. } = setting;
     gate.check_join(principal, text).map_err(|cause| FollowError::Denied { topic: topic(), cause })?;
     let symbol = match rule.kind {

@@ -169,7 +169,7 @@ impl MarketService for Service {
             let symbol = Symbol::new(&symbol)
                 .map_err(|error| Status::invalid_argument(format!("symbol {symbol:?}: {error}")))?;
             let topic = symbol.ticker_topic();
-            match node.channel_of(&topic) {
+            match node.live().channel_of(&topic) {
                 Some(setting) => principal.may_join(&topic, setting.rule.join),
                 None => principal.may_read(),
             }
@@ -189,7 +189,7 @@ impl MarketService for Service {
 
 impl Service {
     fn principal<T>(&self, request: &Request<T>) -> Result<Principal, Status> {
-        self.0.auth.request(request.metadata().as_ref(), unix_now()).map_err(denied)
+        self.0.live().auth.request(request.metadata().as_ref(), unix_now()).map_err(denied)
     }
 }
 

@@ -16,6 +16,7 @@ mod http;
 mod idempotency;
 mod lifecycle;
 mod listener;
+mod live;
 mod metrics;
 mod settings;
 pub mod telemetry;

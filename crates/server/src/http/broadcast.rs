@@ -45,7 +45,8 @@ pub(super) async fn publish(
     let topic = rest
         .strip_suffix("/broadcast")
         .ok_or_else(|| Problem::not_found("no_such_path", "Topics are written to at /v1/topics/TOPIC/broadcast."))?;
-    let setting = node.channel_of(topic);
+    let live = node.live();
+    let setting = live.channel_of(topic);
     let Some((setting, rule)) = setting.and_then(|setting| Some((setting, setting.room.as_ref()?))) else {
         return Err(match setting {
             Some(_) => Problem::new(
@@ -57,7 +58,7 @@ pub(super) async fn publish(
             None => Problem::not_found("unmatched_topic", format!("{topic:?} matches no [[channel]] of this server.")),
         });
     };
-    let wish: Wish = body::read_json(&headers, body, node.config.limits.body_bytes).await?;
+    let wish: Wish = body::read_json(&headers, body, live.config.limits.body_bytes).await?;
     check(&wish)?;
     let topic = Topic::new(topic).map_err(|error| Problem::bad_request("invalid_topic", format!("{error}.")))?;
     let payload = wish.payload.as_ref().map_or("{}", |payload| payload.get());

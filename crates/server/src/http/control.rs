@@ -31,7 +31,7 @@ pub(super) async fn disconnect(
     body: Body,
 ) -> Result<Response, Problem> {
     writer.principal.may_administer()?;
-    let Disconnect { user } = body::read_json(&headers, body, node.config.limits.body_bytes).await?;
+    let Disconnect { user } = body::read_json(&headers, body, node.live().config.limits.body_bytes).await?;
     if user.is_empty() {
         return Err(Problem::bad_request("invalid_user", "user is empty, expected the `sub` of a token."));
     }

@@ -4,6 +4,7 @@ mod bars;
 mod body;
 mod broadcast;
 mod control;
+pub(crate) mod mount;
 mod openapi;
 mod page;
 pub(crate) mod problem;
@@ -20,7 +21,7 @@ use axum::{
     http::{HeaderMap, Method, Uri, header, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse as _, Response},
-    routing::{any, get, post},
+    routing::{get, post},
 };
 use futures_util::FutureExt as _;
 use tickwire_channels::handshake;
@@ -30,12 +31,12 @@ use crate::{
     app::Node,
     auth::{AuthError, Principal, unix_now},
     listener::Connection,
-    metrics, settings,
+    metrics,
 };
 
 /// Everything that the public port answers.
 pub(crate) fn router(node: &Arc<Node>) -> Router {
-    let mut router = Router::new()
+    Router::new()
         .route("/", get(page::index))
         .route("/assets/{*name}", get(page::asset))
         .route("/v1/openapi.json", get(openapi::document))
@@ -45,15 +46,8 @@ pub(crate) fn router(node: &Arc<Node>) -> Router {
         .route("/v1/stream", get(stream::follow))
         .route("/v1/topics/{*rest}", post(broadcast::publish))
         .route("/v1/disconnect", post(control::disconnect))
-        .route("/v1/cache/{*rest}", post(control::refresh));
-    for mount in node.config.sockets.iter().filter(|mount| mount.websocket) {
-        let path = format!("{}/websocket", mount.path.trim_end_matches('/'));
-        let mount = Arc::new(ws::Mount::new(settings::mount_limits(&node.config, mount), mount.origins.clone()));
-        let answer = move |state, request| ws::upgrade(state, Arc::clone(&mount), request);
-        router = router.route(&format!("{path}/"), any(answer.clone())).route(&path, any(answer));
-    }
-    router
-        .fallback(problem::not_found)
+        .route("/v1/cache/{*rest}", post(control::refresh))
+        .fallback(mount::answer)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(from_fn(observe))
         .with_state(Arc::clone(node))
@@ -97,7 +91,7 @@ impl FromRequestParts<Arc<Node>> for Client {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
-        Ok(Self { principal: node.auth.request(&parts.headers, unix_now())? })
+        Ok(Self { principal: node.live().auth.request(&parts.headers, unix_now())? })
     }
 }
 
@@ -142,7 +136,7 @@ impl From<AuthError> for Problem {
 /// Whether somebody may read the values of a symbol: who may join its topic may.
 fn may_read(node: &Node, principal: &Principal, symbol: &tickwire_market::Symbol) -> Result<(), Problem> {
     let topic = symbol.ticker_topic();
-    match node.channel_of(&topic) {
+    match node.live().channel_of(&topic) {
         Some(setting) => principal.may_join(&topic, setting.rule.join)?,
         None => principal.may_read()?,
     }

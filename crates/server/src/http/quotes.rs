@@ -42,7 +42,7 @@ pub(super) async fn publish(
         "text/csv" => decode_csv,
         seen => return Err(body::unsupported(seen, ACCEPTED_TYPES)),
     };
-    let body = body::read(&headers, body, node.config.limits.body_bytes).await?;
+    let body = body::read(&headers, body, node.live().config.limits.body_bytes).await?;
     let batch = decode(&body, node.market.config().batch_max).map_err(refused_body)?;
     // What was read is not needed any more, and the owners may take a while.
     drop(body);

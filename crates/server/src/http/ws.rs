@@ -4,19 +4,19 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use tickwire_channels::{
-    MountLimits, SocketInfo,
-    handshake::{self, Origins, Params, Refusal, UpgradeRequest},
+    SocketInfo,
+    handshake::{self, Params, Refusal, UpgradeRequest},
 };
 use tokio::net::TcpStream;
 
-use super::connection;
+use super::{connection, mount::Mount};
 use crate::{
     access::{self, SocketOwner},
     app::Node,
@@ -26,22 +26,8 @@ use crate::{
     telemetry::Throttle,
 };
 
-/// What sockets of one mount have in common.
-#[derive(Debug)]
-pub(super) struct Mount {
-    limits: Arc<MountLimits>,
-    origins: Origins,
-}
-
-impl Mount {
-    /// A mount.
-    pub(super) fn new(limits: MountLimits, origins: Origins) -> Self {
-        Self { limits: Arc::new(limits), origins }
-    }
-}
-
 /// Answers a request to a socket's path: 101, or why not.
-pub(super) async fn upgrade(State(node): State<Arc<Node>>, mount: Arc<Mount>, mut request: Request) -> Response {
+pub(super) async fn upgrade(node: Arc<Node>, mount: Arc<Mount>, mut request: Request) -> Response {
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let connection = connection(&request);
     let upgrade = match check(&request, &mount) {
@@ -75,14 +61,14 @@ pub(super) async fn upgrade(State(node): State<Arc<Node>>, mount: Arc<Mount>, mu
 fn check(request: &Request, mount: &Mount) -> Result<handshake::Upgrade, Refusal> {
     let headers: Vec<_> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let request = UpgradeRequest { method: request.method().as_str(), query: request.uri().query(), headers: &headers };
-    handshake::check(&request, &mount.origins)
+    handshake::check(&request, &mount.rules.origins)
 }
 
 /// Who opens the socket: by its parameter `token`, or by what a client that is no browser can put into its headers.
 fn identify(node: &Node, request: &Request, params: &Params) -> Result<Principal, AuthError> {
     match params.get("token").filter(|token| !token.is_empty()) {
-        Some(token) => node.auth.bearer(token, unix_now()),
-        None => node.auth.request(request.headers(), unix_now()),
+        Some(token) => node.live().auth.bearer(token, unix_now()),
+        None => node.live().auth.request(request.headers(), unix_now()),
     }
 }
 
