@@ -91,8 +91,7 @@ impl Worker {
 
     fn remove(&mut self, key: usize) {
         let Some(mut socket) = self.sockets.slab.try_remove(key) else { return };
-        // If it fails, the descriptor is closed all the same.
-        let _ = self.poll.registry().deregister(&mut socket.stream);
+        socket.link.deregister(self.poll.registry());
         self.meters.connections.decrement(1.0);
         self.forget_connection();
     }

@@ -10,6 +10,7 @@ mod closing;
 mod config;
 mod deliver;
 mod joins;
+mod link;
 mod read;
 mod run;
 mod shared;
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 pub use self::config::WorkersConfig;
 pub(crate) use self::shared::{Command, JoinFailure, JoinOutcome, Shared};
 use self::{
+    link::Link,
     run::Worker,
     shared::{Adoption, Bell, Inbox, Node},
 };
@@ -131,8 +133,9 @@ impl Workers {
             worker.adopting.fetch_sub(1, Ordering::Relaxed);
             return Err(AdoptError::Broken);
         }
+        let link = Link::Tcp(mio::net::TcpStream::from_std(stream));
         worker.connections.fetch_add(1, Ordering::Relaxed);
-        if worker.command(Command::Adopt(Box::new(Adoption { stream, info, leftover }))) {
+        if worker.command(Command::Adopt(Box::new(Adoption { link, info, leftover }))) {
             return Ok(());
         }
         // It has ended since it was picked.
@@ -174,6 +177,14 @@ impl Workers {
                 return;
             }
             empty.await;
+        }
+    }
+
+    /// Serves joins by other routes from now on. What is joined stays as it is.
+    pub fn route(&self, router: Router) {
+        let router = Arc::new(router);
+        for worker in &self.0.workers {
+            worker.command(Command::Route(Arc::clone(&router)));
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mio::{Interest, Token, net::TcpStream};
+use mio::Token;
 
 use super::{
     run::Worker,
@@ -25,23 +25,21 @@ const BURST: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Takes a connection over.
-    pub(super) fn adopt(&mut self, Adoption { stream, info, leftover }: Adoption) {
+    pub(super) fn adopt(&mut self, Adoption { mut link, info, leftover }: Adoption) {
         self.shared.adopting.fetch_sub(1, Ordering::Relaxed);
         if let Some(bytes) = self.config.send_buffer
-            && let Err(error) = socket2::SockRef::from(&stream).set_send_buffer_size(bytes)
+            && let Err(error) = link.set_send_buffer(bytes)
         {
             tracing::debug!(%error, "the send buffer of a connection keeps its size");
         }
-        let mut stream = TcpStream::from_std(stream);
         let entry = self.sockets.slab.vacant_entry();
         let key = entry.key();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(key), interest) {
+        if let Err(error) = link.register(self.poll.registry(), Token(key)) {
             tracing::warn!(%error, "a connection cannot be polled and is dropped");
             return self.forget_connection();
         }
         self.next_socket += 1;
-        entry.insert(Box::new(Socket::new(self.next_socket, stream, info, self.now)));
+        entry.insert(Box::new(Socket::new(self.next_socket, link, info, self.now)));
         self.meters.connections.increment(1.0);
         self.check_life(key);
         if self.shared.node.draining.load(Ordering::Relaxed) {
@@ -60,7 +58,7 @@ impl Worker {
             return;
         }
         let Some(socket) = self.sockets.slab.get_mut(key) else { return };
-        let read = match socket.stream.read(&mut self.read_buffer) {
+        let read = match socket.link.read(&mut self.read_buffer) {
             Ok(0) => return self.sockets.doom(key, CloseReason::ConnectionLost),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -155,6 +155,7 @@ impl Worker {
                     }
                 }
             }
+            Command::Route(router) => self.router = router,
             Command::Drain(spread) => self.drain(spread),
             Command::Exit => {}
         }

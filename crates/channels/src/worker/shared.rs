@@ -18,11 +18,13 @@ use tickwire_pubsub::{Broadcast, Pressure, PubSub, Sink, SinkId};
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::task::TaskTracker;
 
+use super::link::Link;
 use crate::{
     channel::{Joined, Refusal},
     close::CloseReason,
     handle::{ChannelCommand, ChannelHandle},
     lag::LagHistogram,
+    router::Router,
     socket::SocketInfo,
 };
 
@@ -115,6 +117,7 @@ pub(crate) enum Command {
     Channel(ChannelHandle, ChannelCommand),
     JoinDone(ChannelHandle, JoinOutcome),
     CloseWhere(Arc<dyn Fn(&SocketInfo) -> bool + Send + Sync>, CloseReason),
+    Route(Arc<Router>),
     Drain(Duration),
     Exit,
 }
@@ -133,7 +136,7 @@ pub(crate) enum JoinFailure {
 
 /// A connection whose upgrade is done.
 pub(crate) struct Adoption {
-    pub(crate) stream: std::net::TcpStream,
+    pub(crate) link: Link,
     pub(crate) info: Arc<SocketInfo>,
     pub(crate) leftover: Bytes,
 }

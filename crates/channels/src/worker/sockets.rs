@@ -6,11 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use mio::net::TcpStream;
 use slab::Slab;
 use tickwire_pubsub::Broadcast;
 
 use super::{
+    link::Link,
     timers::{Timer, Timers, Why},
     topics::Subscriber,
 };
@@ -31,7 +31,7 @@ const LINGER: Duration = Duration::from_secs(3);
 pub(super) struct Socket {
     /// Unique in this worker.
     pub(super) id: u64,
-    pub(super) stream: TcpStream,
+    pub(super) link: Link,
     pub(super) info: Arc<SocketInfo>,
     pub(super) decoder: Decoder,
     pub(super) session: Session,
@@ -79,11 +79,11 @@ pub(super) struct Running {
 }
 
 impl Socket {
-    pub(super) fn new(id: u64, stream: TcpStream, info: Arc<SocketInfo>, now: Instant) -> Self {
+    pub(super) fn new(id: u64, link: Link, info: Arc<SocketInfo>, now: Instant) -> Self {
         let outbox = Outbox::new(info.format);
         Self {
             id,
-            stream,
+            link,
             info,
             decoder: Decoder::default(),
             session: Session::default(),
@@ -280,7 +280,7 @@ impl Sockets {
     fn write(&mut self, key: usize) {
         let Some(socket) = self.slab.get_mut(key) else { return };
         socket.dirty = false;
-        let Ok(progress) = socket.outbox.write(&mut socket.stream, &mut self.tally) else {
+        let Ok(progress) = socket.outbox.write(&mut socket.link, &mut self.tally) else {
             return self.doom(key, CloseReason::ConnectionLost);
         };
         if socket.outbox.is_blocked() {
@@ -290,8 +290,7 @@ impl Sockets {
         let paused = std::mem::take(&mut socket.paused);
         if socket.state == State::Closing {
             socket.state = State::Lingering;
-            // If it fails the connection is gone, which reading will tell.
-            let _ = socket.stream.shutdown(std::net::Shutdown::Write);
+            socket.link.finish();
             if socket.client_closed {
                 self.doom(key, CloseReason::ConnectionLost);
             }
