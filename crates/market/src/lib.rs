@@ -24,6 +24,8 @@ mod shard;
 mod snapshot;
 mod symbol;
 mod tap;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timestamp;
 mod unit;
 mod value;

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::{Lane, Members, NodeId, Peers, RequestError, Route, SendError};
+use crate::{Broadcast, Lane, Members, NodeId, Peers, RequestError, Route, SendError, wire};
 
 /// What a node does with what arrives.
 pub trait Inbound: Send + Sync {
@@ -148,4 +148,23 @@ impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Network").field("nodes", &self.nodes.lock().len()).finish_non_exhaustive()
     }
+}
+
+/// Reads bytes as each message that nodes send each other; of what can be read, what it says, and what it says once it is written and read
+/// again. The time that a message has been under way is left out: it goes on.
+#[must_use]
+pub fn mesh_messages(bytes: &Bytes) -> Vec<(String, String)> {
+    let shown = |message: &Broadcast| {
+        let Broadcast { topic, event, payload, class, stamp, .. } = message;
+        format!("{topic:?} {event:?} {payload:?} {class:?} {stamp:?}")
+    };
+    let broadcast = wire::decode_broadcast(bytes).ok().map(|message| {
+        let again = wire::decode_broadcast(&wire::encode_broadcast(&message));
+        (shown(&message), again.map_or_else(|error| error.to_string(), |again| shown(&again)))
+    });
+    let interest = wire::decode_interest(bytes).ok().map(|change| {
+        let again = wire::decode_interest(&wire::encode_interest(change.reset, &change.add, &change.remove));
+        (format!("{change:?}"), again.map_or_else(|error| error.to_string(), |again| format!("{again:?}")))
+    });
+    broadcast.into_iter().chain(interest).collect()
 }

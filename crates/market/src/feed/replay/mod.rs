@@ -48,13 +48,19 @@ use recording::Recording;
 use timeline::Timeline;
 use track::{Problems, Track, TrackOptions};
 
+/// What one line of a recording says of a symbol, if anything.
+#[cfg(feature = "testing")]
+pub(crate) fn quote_of_line(format: Format, bytes: &[u8], ended: bool, symbol: Symbol) -> Option<Quote> {
+    format.parse(lines::Line { number: 1, bytes, ended }).ok()??.quote(symbol).ok()
+}
+
 /// Ticks that the reader hands over at a time, which is also the most that is offered at once.
 const BATCH: usize = 256;
 /// Batches that the reader may be ahead of the playback.
 const BATCHES_AHEAD: usize = 4;
 
 /// What to play and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReplayConfig {
     /// Recorded files, and folders that are searched for them.
     pub paths: Vec<PathBuf>,
