@@ -23,6 +23,9 @@ use crate::{
 /// Topics of one reader.
 pub(crate) const TOPICS_MAX: usize = 1_000;
 
+/// Topics that are counted for the message that tells of too many.
+pub(crate) const TOPICS_COUNTED: usize = 100_000;
+
 /// Messages of rooms that may wait for a reader; one that lets more wait is ended, for none of them may be left out.
 const LOSSLESS_MAX: usize = 1_024;
 
@@ -33,7 +36,7 @@ pub(crate) enum FollowError {
     #[error("no topic is named; expected for example topics=ticker:EURUSD,ticker:GBPUSD")]
     NoTopic,
     /// It names too many.
-    #[error("{seen} topics are named, at most {TOPICS_MAX} may be")]
+    #[error("{}{seen} topics are named, at most {TOPICS_MAX} may be", if *seen >= TOPICS_COUNTED { "at least " } else { "" })]
     TooMany {
         /// How many.
         seen: usize,
@@ -115,19 +118,27 @@ pub(crate) fn subjects<'a>(
     topics: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<Subject>, FollowError> {
     let live = node.live();
-    let mut subjects: Vec<Subject> = Vec::new();
-    // A message of some megabytes may repeat the same topics ever so often.
-    let mut known = HashSet::new();
-    for text in topics.map(str::trim).filter(|text| !text.is_empty()) {
-        if !known.insert(text) {
-            continue;
-        }
-        subjects.push(subject(node, &live, principal, text)?);
-        if subjects.len() > TOPICS_MAX {
-            return Err(FollowError::TooMany { seen: subjects.len() });
-        }
+    let (names, seen) = distinct(topics);
+    if seen > TOPICS_MAX {
+        return Err(FollowError::TooMany { seen });
     }
+    let subjects: Vec<_> =
+        names.into_iter().map(|text| subject(node, &live, principal, text)).collect::<Result<_, _>>()?;
     if subjects.is_empty() { Err(FollowError::NoTopic) } else { Ok(subjects) }
+}
+
+/// The topics that are named, each once, and how many they are. A message of some megabytes may repeat the same topics ever so often, or
+/// name a million: only those that may be followed are kept, and only so many are counted.
+fn distinct<'a>(topics: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, usize) {
+    let mut known = HashSet::new();
+    let mut names = Vec::new();
+    let topics = topics.map(str::trim).filter(|text| !text.is_empty());
+    for text in topics.filter(|text| known.insert(*text)).take(TOPICS_COUNTED) {
+        names.push(text);
+    }
+    let seen = names.len();
+    names.truncate(TOPICS_MAX);
+    (names, seen)
 }
 
 fn subject(node: &Node, live: &Live, principal: &Principal, text: &str) -> Result<Subject, FollowError> {

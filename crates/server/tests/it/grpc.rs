@@ -114,7 +114,7 @@ async fn a_publisher_learns_why_its_stream_ends_and_what_was_taken() {
     let fine = pb::PublishRequest { quotes: vec![quote("A", "1")] };
     let many = pb::PublishRequest { quotes: vec![pb::Quote::default(); 10_001] };
     let long = pb::PublishRequest { quotes: vec![quote("A", &"1".repeat(5 << 20))] };
-    for (batch, code) in [(many, Code::InvalidArgument), (long, Code::OutOfRange)] {
+    for (batch, code) in [(many, Code::InvalidArgument), (long, Code::ResourceExhausted)] {
         let status = client.publish(authorized(stream::iter([fine.clone(), batch]))).await.unwrap_err();
         assert_eq!(status.code(), code, "{status}");
         assert!(status.message().ends_with("; 1 quotes of this stream were taken"), "{status}");

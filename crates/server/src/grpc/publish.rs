@@ -1,0 +1,155 @@
+//! `Publish` and `PublishAcked`: batches of quotes in, what became of them out.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::stream;
+use tickwire_market::{IngestReport, Rejected, decode::decode_publish};
+use tickwire_proto::v1 as pb;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request};
+
+use super::{Answers, Incoming, call::Call, fault::Fault};
+use crate::{
+    access,
+    app::Node,
+    auth::{Who, unix_now},
+};
+
+/// Rejections that an answer lists, as the API says.
+const REJECTIONS_MAX: usize = 1_000;
+
+/// A busy node is asked again after these pauses, while HTTP/2's flow control slows the publisher down; then the quotes are rejected.
+const BUSY_FIRST: Duration = Duration::from_millis(1);
+const BUSY_LONGEST: Duration = Duration::from_millis(50);
+const BUSY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// `Publish`: one answer at the end.
+pub(super) async fn once(
+    node: Arc<Node>,
+    request: Request<Incoming<pb::PublishRequest>>,
+    call: Call,
+) -> Result<Answers<pb::PublishResponse>, Fault> {
+    let mut batches = Batches::begin(node, request, call)?;
+    let mut total = Total::default();
+    loop {
+        match batches.ingest_next().await {
+            Ok(Some((report, quotes))) => total.add(report, quotes),
+            Ok(None) => return Ok(Box::pin(stream::iter([Ok(total.answer)]))),
+            // Only here does the publisher learn what became of the batches before the one that failed.
+            Err(fault) => {
+                let taken = total.answer.accepted;
+                let words = format!("{taken} quotes of this stream were taken");
+                return Err(fault.telling(&words, "taken", taken.to_string()));
+            }
+        }
+    }
+}
+
+/// `PublishAcked`: an answer to each batch.
+pub(super) async fn acked(
+    node: Arc<Node>,
+    request: Request<Incoming<pb::PublishRequest>>,
+    call: Call,
+) -> Result<Answers<pb::PublishResponse>, Fault> {
+    let batches = Batches::begin(node, request, call)?;
+    Ok(Box::pin(stream::try_unfold(batches, |mut batches| async {
+        let Some((report, quotes)) = batches.ingest_next().await? else { return Ok(None) };
+        let mut total = Total::default();
+        total.add(report, quotes);
+        Ok(Some((total.answer, batches)))
+    })))
+}
+
+/// The batches of a publisher, until it ends, the node is drained, or the publisher's credential or time ends.
+struct Batches {
+    node: Arc<Node>,
+    incoming: Incoming<pb::PublishRequest>,
+    expires_at: Option<Instant>,
+    /// What it means that the credential has ended.
+    expired: &'static str,
+    cancelled: CancellationToken,
+    call: Call,
+}
+
+impl Batches {
+    fn begin(node: Arc<Node>, request: Request<Incoming<pb::PublishRequest>>, call: Call) -> Result<Self, Fault> {
+        let principal = node.live().auth.request(request.metadata().as_ref(), unix_now())?;
+        principal.may_publish()?;
+        let expires_at = access::expiry(&principal);
+        let expired = if matches!(principal.who(), Who::Key(_)) { "key_expired" } else { "token_expired" };
+        let cancelled = node.streams_cancelled();
+        Ok(Self { node, incoming: request.into_inner(), expires_at, expired, cancelled, call })
+    }
+
+    /// Takes the next batch in: what became of it, and how many quotes it had. A batch that is begun is finished.
+    async fn ingest_next(&mut self) -> Result<Option<(IngestReport, u64)>, Fault> {
+        let expires_at = self.expires_at;
+        let expired = async {
+            match expires_at {
+                Some(time) => tokio::time::sleep_until(time.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        // In this order: a publisher that always has a further batch ready is ended all the same.
+        let next = tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => return Err(Fault::draining()),
+            () = expired => return Err(expired_fault(self.expired)),
+            () = self.call.deadline() => return Err(Fault::deadline()),
+            next = self.incoming.message() => next?,
+        };
+        let Some(batch) = next.transpose()? else { return Ok(None) };
+        let quotes = batch.quotes.len() as u64;
+        self.call.in_time(room(&self.node)).await?;
+        let batch = decode_publish(batch, self.node.market.config().batch_max)?;
+        Ok(Some((self.node.market.ingest(batch).await, quotes)))
+    }
+}
+
+fn expired_fault(reason: &'static str) -> Fault {
+    Fault::new(Code::Unauthenticated, reason, "the key or token has expired; get a new one and publish again")
+}
+
+/// Waits while the node has no room: the publisher's next batch then waits in HTTP/2's window, and so does the publisher. After some
+/// seconds the market itself says that it is busy, quote by quote.
+async fn room(node: &Node) -> Result<(), Fault> {
+    let deadline = tokio::time::Instant::now() + BUSY_PATIENCE;
+    let mut pause = BUSY_FIRST;
+    while node.pubsub.admit().is_err() && tokio::time::Instant::now() < deadline {
+        let woken = node.accepting.cancelled().run_until_cancelled(tokio::time::sleep(pause)).await;
+        woken.ok_or_else(Fault::draining)?;
+        pause = (pause * 2).min(BUSY_LONGEST);
+    }
+    Ok(())
+}
+
+/// The counts of a stream of batches.
+#[derive(Default)]
+struct Total {
+    answer: pb::PublishResponse,
+    quotes: u64,
+}
+
+impl Total {
+    /// Adds what became of a batch of so many quotes.
+    fn add(&mut self, report: IngestReport, quotes: u64) {
+        self.answer.accepted += report.accepted;
+        self.answer.rejected_total += report.rejected.len() as u64;
+        let room = REJECTIONS_MAX.saturating_sub(self.answer.rejected.len());
+        let before = self.quotes;
+        self.answer.rejected.extend(report.rejected.iter().take(room).map(|rejected| rejection(rejected, before)));
+        self.quotes += quotes;
+    }
+}
+
+fn rejection(Rejected { index, rejection }: &Rejected, before: u64) -> pb::Rejection {
+    pb::Rejection {
+        index: before + u64::from(*index),
+        error: rejection.to_string(),
+        code: rejection.code().to_owned(),
+        retryable: rejection.retryable(),
+    }
+}
