@@ -65,9 +65,11 @@ pub enum CloseReason {
     IdleTimeout,
     /// Text that is not UTF-8.
     InvalidUtf8,
+    /// A compressed message that cannot be inflated.
+    InvalidDeflate,
     /// A frame above the limit.
     FrameTooBig,
-    /// A fragmented message above the limit.
+    /// A fragmented or compressed message above the limit.
     MessageTooBig,
     /// A fragment that adds nothing: an endless message of them costs its sender nothing.
     EmptyFragment,
@@ -91,12 +93,13 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ClientClose,
         Self::ConnectionLost,
         Self::ProtocolError,
         Self::IdleTimeout,
         Self::InvalidUtf8,
+        Self::InvalidDeflate,
         Self::FrameTooBig,
         Self::MessageTooBig,
         Self::EmptyFragment,
@@ -119,6 +122,7 @@ impl CloseReason {
             Self::ProtocolError => "protocol_error",
             Self::IdleTimeout => "idle_timeout",
             Self::InvalidUtf8 => "invalid_utf8",
+            Self::InvalidDeflate => "invalid_deflate",
             Self::FrameTooBig => "frame_too_big",
             Self::MessageTooBig => "message_too_big",
             Self::EmptyFragment => "empty_fragment",
@@ -140,7 +144,7 @@ impl CloseReason {
             Self::ConnectionLost | Self::WriteTimeout => return None,
             Self::ClientClose => CloseCode::Normal,
             Self::ProtocolError | Self::IdleTimeout => CloseCode::Protocol,
-            Self::InvalidUtf8 => CloseCode::InvalidData,
+            Self::InvalidUtf8 | Self::InvalidDeflate => CloseCode::InvalidData,
             Self::FrameTooBig | Self::MessageTooBig => CloseCode::TooBig,
             Self::EmptyFragment | Self::MessageRate => CloseCode::Policy,
             Self::UndecodableMessage | Self::InternalError => CloseCode::InternalError,

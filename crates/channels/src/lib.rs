@@ -22,6 +22,7 @@
 
 pub mod channel;
 pub mod close;
+pub mod deflate;
 mod handle;
 pub mod handshake;
 pub mod json;
@@ -47,6 +48,6 @@ pub use lag::LagSnapshot;
 pub use listen::{Endpoint, listen};
 pub use message::Payload;
 pub use router::{BadPattern, Pattern, Router};
-pub use serializer::{Status, WireFormat};
+pub use serializer::{Status, Wire, WireFormat};
 pub use socket::{MountLimits, SocketInfo};
 pub use worker::{AdoptError, Workers, WorkersConfig};

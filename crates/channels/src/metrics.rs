@@ -24,6 +24,18 @@ pub const CONNECTION_CRASHES: &str = "tickwire_connection_crashes_total";
 pub const WORKER_CRASHES: &str = "tickwire_worker_crashes_total";
 /// Messages of clients that were refused by a bound, by `reason`.
 pub const MESSAGES_REFUSED: &str = "tickwire_messages_refused_total";
+/// Bytes of messages that were compressed, by `stage`: `before` and `after`.
+pub const DEFLATE_BYTES: &str = "tickwire_deflate_bytes_total";
+
+/// Open sessions of long polling; each of them is an open socket too.
+pub const POLL_SESSIONS: &str = "tickwire_poll_sessions";
+/// Requests of long polling that wait for a message.
+pub const POLLS_WAITING: &str = "tickwire_polls_waiting";
+
+/// A binary message for a client of long polling that is no text.
+pub(crate) const BINARY_BY_LONGPOLL: &str = "binary_by_longpoll";
+/// Messages handed to a poll whose client had gone, after which a later poll was answered.
+pub(crate) const POLL_LOST: &str = "poll_lost";
 
 /// Describes them to the exporter.
 pub fn describe() {
@@ -38,6 +50,7 @@ pub fn describe() {
     describe_counter!(MESSAGES_REFUSED, Unit::Count, "Messages of clients that were refused by a bound, by reason");
     // What is always there can be watched from the start.
     gauge!(CONNECTIONS).set(0.0);
+    describe_counter!(DEFLATE_BYTES, Unit::Bytes, "Messages that were compressed, by stage: before and after");
     gauge!(JOINS).set(0.0);
     for name in [DELIVERIES, CHANNEL_CRASHES, CONNECTION_CRASHES, WORKER_CRASHES] {
         counter!(name).increment(0);

@@ -17,11 +17,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use tickwire_pubsub::{Broadcast, Class, Cursor, OriginId, Role, Stamp};
+use tickwire_pubsub::{Broadcast, Class, Cursor, FRAME_SLOTS, OriginId, RARE_FRAME_SLOTS, Role, Stamp};
 
 use self::join::{Early, Join, Rate};
 pub(crate) use self::write::Tally;
-use crate::serializer::{WireFormat, broadcast_frame};
+use crate::{
+    deflate::Window,
+    serializer::{Encoded, Wire, WireFormat, broadcast_frame},
+};
 
 /// Messages that may wait for the reply of one join, those aside that may be conflated.
 const EARLY_MAX: usize = 1_024;
@@ -31,7 +34,7 @@ const LEFT_START: u64 = 1 << 62;
 
 /// What one socket has yet to be written.
 pub(crate) struct Outbox {
-    format: WireFormat,
+    wire: Wire,
     blocked: bool,
     entries: VecDeque<Entry>,
     /// How many control frames stand in front of the data.
@@ -70,9 +73,9 @@ pub(crate) enum Offer {
 }
 
 impl Outbox {
-    pub(crate) fn new(format: WireFormat) -> Self {
+    pub(crate) fn new(wire: impl Into<Wire>) -> Self {
         Self {
-            format,
+            wire: wire.into(),
             blocked: false,
             entries: VecDeque::new(),
             controls: 0,
@@ -90,7 +93,7 @@ impl Outbox {
     /// Bytes that wait behind the frame that is written next, or is being written: that one may be as big as it likes, what makes a slow
     /// consumer is what piles up behind it.
     pub(crate) fn bytes_behind(&self) -> usize {
-        self.bytes - self.entries.front().map_or(0, |first| first.len(self.format))
+        self.bytes - self.entries.front().map_or(0, |first| first.len(self.wire))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -100,6 +103,11 @@ impl Outbox {
     /// Whether the socket has refused bytes and not taken all since.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Queues a message that must arrive.
+    pub(crate) fn push_message(&mut self, message: Encoded) {
+        self.push(message.into_frame_for(self.wire));
     }
 
     /// Queues a frame that must arrive.
@@ -183,7 +191,7 @@ impl Outbox {
         }
         match message.class {
             Class::Lossless => {
-                if let Some(frame) = shared_frame(self.format, message).cloned() {
+                if let Some(frame) = shared_frame(self.wire, message).cloned() {
                     self.append(Entry::Lossless(frame));
                 }
                 Offer::Taken
@@ -217,7 +225,7 @@ impl Outbox {
     }
 
     fn latest(&mut self, slot: u32, role: Role, message: &Arc<Broadcast>, number: u64) {
-        let Some(len) = shared_frame(self.format, message).map(Bytes::len) else { return };
+        let Some(len) = shared_frame(self.wire, message).map(Bytes::len) else { return };
         let Some(Some(join)) = self.joins.get_mut(slot as usize) else { return };
         let entry = Entry::Latest { message: Arc::clone(message), slot, number };
         if role == Role::Snapshot {
@@ -233,7 +241,7 @@ impl Outbox {
             && let Some(place) = *waits
             && let Some(old) = self.entries.get_mut(index_of(place, self.left))
         {
-            self.bytes = self.bytes + len - old.len(self.format);
+            self.bytes = self.bytes + len - old.len(self.wire);
             *old = entry;
             return;
         }
@@ -242,13 +250,13 @@ impl Outbox {
     }
 
     fn append(&mut self, entry: Entry) {
-        self.bytes += entry.len(self.format);
+        self.bytes += entry.len(self.wire);
         self.entries.push_back(entry);
     }
 
     /// Leaves of each join only the newest message of each role: the last resort before a socket is given up.
     pub(crate) fn compact(&mut self) {
-        let Self { format, entries, joins, left, bytes, .. } = self;
+        let Self { wire, entries, joins, left, bytes, .. } = self;
         for (index, entry) in entries.iter_mut().enumerate() {
             let Entry::Latest { message, slot, .. } = entry else { continue };
             let Some(Some(join)) = joins.get(*slot as usize) else { continue };
@@ -258,7 +266,7 @@ impl Outbox {
                 _ => continue,
             };
             if newest.is_some_and(|place| index_of(place, *left) > index) {
-                *bytes -= entry.len(*format);
+                *bytes -= entry.len(*wire);
                 *entry = Entry::Gone;
             }
         }
@@ -279,7 +287,7 @@ impl Outbox {
     fn clear_latest(&mut self, of: u32) {
         for entry in &mut self.entries {
             if matches!(entry, Entry::Latest { slot, .. } if *slot == of) {
-                self.bytes -= entry.len(self.format);
+                self.bytes -= entry.len(self.wire);
                 *entry = Entry::Gone;
             }
         }
@@ -287,18 +295,24 @@ impl Outbox {
 }
 
 impl Entry {
-    fn len(&self, format: WireFormat) -> usize {
+    fn len(&self, wire: Wire) -> usize {
         match self {
             Self::Frame(frame) | Self::Control(frame) | Self::Lossless(frame) | Self::Rest(frame) => frame.len(),
-            Self::Latest { message, .. } => shared_frame(format, message).map_or(0, Bytes::len),
+            Self::Latest { message, .. } => shared_frame(wire, message).map_or(0, Bytes::len),
             Self::Gone => 0,
         }
     }
 }
 
-/// The frame that all sockets of a format share. `None`: the message has no form in it, and its sockets do not get it.
-pub(crate) fn shared_frame(format: WireFormat, message: &Broadcast) -> Option<&Bytes> {
-    message.frame(format.index(), || broadcast_frame(format, &message.topic, &message.event, &message.payload).ok())
+const _: () = assert!(WireFormat::COUNT <= FRAME_SLOTS && WireFormat::COUNT * Window::COUNT <= RARE_FRAME_SLOTS);
+
+/// The frame that all sockets share that write alike. `None`: the message has no form in it, and its sockets do not get it.
+pub(crate) fn shared_frame(wire: Wire, message: &Broadcast) -> Option<&Bytes> {
+    let build = || broadcast_frame(wire, &message.topic, &message.event, &message.payload).ok();
+    match wire.deflate {
+        None => message.frame(wire.format.index(), build),
+        Some(window) => message.rare_frame(wire.format.index() * Window::COUNT + window.index(), build),
+    }
 }
 
 /// Where an entry stands in the queue. Entries that have left are never asked for: their joins forget them.

@@ -9,7 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{handshake::Params, serializer::WireFormat, websocket};
+use crate::{
+    deflate::Deflate,
+    handshake::Params,
+    serializer::{Wire, WireFormat},
+    websocket,
+};
 
 /// The bounds of the sockets of one mount. Shared by all of them.
 #[derive(Debug, Clone)]
@@ -43,6 +48,8 @@ pub struct SocketInfo {
     pub peer: SocketAddr,
     /// What its client speaks.
     pub format: WireFormat,
+    /// What was negotiated about the compression of messages.
+    pub deflate: Option<Deflate>,
     /// The query parameters of its upgrade.
     pub params: Params,
     /// The name by which it can be disconnected.
@@ -64,6 +71,7 @@ impl SocketInfo {
         Self {
             peer,
             format,
+            deflate: None,
             params: Params::default(),
             id: None,
             user: None,
@@ -71,6 +79,12 @@ impl SocketInfo {
             limits,
             expires_at: None,
         }
+    }
+
+    /// How its frames are written.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        Wire { format: self.format, deflate: self.deflate.map(|deflate| deflate.window()) }
     }
 
     /// What the application attached, if it is a `T`.

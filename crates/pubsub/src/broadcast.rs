@@ -71,6 +71,12 @@ pub struct OriginId(pub u64);
 /// How many encodings of one broadcast are kept: one per wire format and one for event streams, with room for one more.
 pub const FRAME_SLOTS: usize = 4;
 
+/// How many more encodings there are that few broadcasts are ever asked for, such as compressed ones.
+pub const RARE_FRAME_SLOTS: usize = 4;
+
+/// One encoding, once somebody has asked for it.
+type Frame = OnceLock<Option<Bytes>>;
+
 /// One message to every subscriber of a topic, shared by all of them.
 pub struct Broadcast {
     /// Where it is published.
@@ -87,7 +93,9 @@ pub struct Broadcast {
     pub except: Option<OriginId>,
     /// When it was accepted, by this node's monotonic clock; for one from a peer, less its residence there.
     pub accepted_at: Instant,
-    frames: [OnceLock<Option<Bytes>>; FRAME_SLOTS],
+    frames: [Frame; FRAME_SLOTS],
+    /// A broadcast that nobody asks for one of them does not pay for them.
+    rare_frames: OnceLock<Box<[Frame; RARE_FRAME_SLOTS]>>,
 }
 
 impl Broadcast {
@@ -105,7 +113,8 @@ impl Broadcast {
 
     fn new(topic: Topic, event: Arc<str>, payload: Payload, class: Class, stamp: Option<Stamp>, now: Instant) -> Self {
         let frames = [const { OnceLock::new() }; FRAME_SLOTS];
-        Self { topic, event, payload, class, stamp, except: None, accepted_at: now, frames }
+        let rare_frames = OnceLock::new();
+        Self { topic, event, payload, class, stamp, except: None, accepted_at: now, frames, rare_frames }
     }
 
     /// The same message, kept from one subscriber.
@@ -128,6 +137,15 @@ impl Broadcast {
     /// If `slot` is not below [`FRAME_SLOTS`]: slots are constants.
     pub fn frame(&self, slot: usize, build: impl FnOnce() -> Option<Bytes>) -> Option<&Bytes> {
         self.frames[slot].get_or_init(build).as_ref()
+    }
+
+    /// The same for the encodings that few broadcasts are asked for, which have slots of their own.
+    ///
+    /// # Panics
+    /// If `slot` is not below [`RARE_FRAME_SLOTS`]: slots are constants.
+    pub fn rare_frame(&self, slot: usize, build: impl FnOnce() -> Option<Bytes>) -> Option<&Bytes> {
+        let frames = self.rare_frames.get_or_init(Box::default);
+        frames[slot].get_or_init(build).as_ref()
     }
 }
 

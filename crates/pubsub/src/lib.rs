@@ -20,7 +20,7 @@ pub mod testing;
 mod topic;
 pub mod wire;
 
-pub use broadcast::{Broadcast, Class, FRAME_SLOTS, OriginId, Payload, Role};
+pub use broadcast::{Broadcast, Class, FRAME_SLOTS, OriginId, Payload, RARE_FRAME_SLOTS, Role};
 pub use conflate::{Cursor, Track};
 pub use interest::InterestTable;
 pub use mailbox::{Delivery, Mailbox, MailboxSubscription, SlowReader};

@@ -261,7 +261,7 @@ fn a_control_frame_overtakes_all_but_the_rest_of_a_frame() {
     rig.outbox.push_control(Bytes::from_static(b"\x8a\x01q"));
     rig.update(3);
     // Room for what is left of the first frame and for a part of the first control frame.
-    pipe.room = rig.outbox.entries[0].len(WireFormat::V2) + 1;
+    pipe.room = rig.outbox.entries[0].len(WireFormat::V2.into()) + 1;
     rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
     rig.outbox.push_control(Bytes::from_static(b"\x8a\x01r"));
     pipe.room = usize::MAX;
@@ -387,7 +387,7 @@ proptest! {
                 }
                 Step::Compact => outbox.compact(),
             }
-            let waits: usize = outbox.entries.iter().map(|entry| entry.len(WireFormat::V2)).sum();
+            let waits: usize = outbox.entries.iter().map(|entry| entry.len(WireFormat::V2.into())).sum();
             prop_assert_eq!(outbox.bytes(), waits);
         }
         pipe.room = usize::MAX;

@@ -12,7 +12,7 @@ use tickwire_pubsub::{Broadcast, Class, Cursor, Role};
 use super::{Entry, Join, Outbox, shared_frame};
 use crate::{
     lag::LagTally,
-    serializer::{WireFormat, conflated_frame},
+    serializer::{Wire, conflated_frame},
 };
 
 /// Frames per system call. More would gain little: at this number the call's own cost is a small part of the copying.
@@ -77,10 +77,10 @@ impl Outbox {
     fn write_some(&mut self, socket: &mut impl Write, tally: &mut Tally) -> io::Result<()> {
         let mut steps: SmallVec<[Option<Step>; FRAMES_PER_WRITE]> = SmallVec::new();
         let result = {
-            let Self { format, entries, joins, .. } = self;
+            let Self { wire, entries, joins, .. } = self;
             let mut pieces: SmallVec<[Piece<'_>; FRAMES_PER_WRITE]> = SmallVec::new();
             for entry in entries.iter().take(FRAMES_PER_WRITE) {
-                let (piece, step) = piece_of(entry, *format, joins);
+                let (piece, step) = piece_of(entry, *wire, joins);
                 pieces.push(piece);
                 steps.push(step);
             }
@@ -127,7 +127,7 @@ impl Outbox {
         let Some(entry) = self.entries.pop_front() else { return };
         let place = self.left;
         self.left += 1;
-        self.bytes -= entry.len(self.format);
+        self.bytes -= entry.len(self.wire);
         self.controls -= usize::from(matches!(entry, Entry::Control(_)));
         tally.deliveries += u64::from(matches!(entry, Entry::Latest { .. } | Entry::Lossless(_)));
         let Entry::Latest { message, slot, .. } = entry else { return };
@@ -155,7 +155,7 @@ impl Outbox {
 }
 
 /// The bytes of an entry, and what its join looks like once they are written.
-fn piece_of<'a>(entry: &'a Entry, format: WireFormat, joins: &mut [Option<Box<Join>>]) -> (Piece<'a>, Option<Step>) {
+fn piece_of<'a>(entry: &'a Entry, wire: Wire, joins: &mut [Option<Box<Join>>]) -> (Piece<'a>, Option<Step>) {
     static NOTHING: Bytes = Bytes::new();
     let (message, slot, number) = match entry {
         Entry::Frame(frame) | Entry::Control(frame) | Entry::Lossless(frame) | Entry::Rest(frame) => {
@@ -164,13 +164,13 @@ fn piece_of<'a>(entry: &'a Entry, format: WireFormat, joins: &mut [Option<Box<Jo
         Entry::Gone => return (Piece::Shared(&NOTHING), None),
         Entry::Latest { message, slot, number } => (message, *slot, *number),
     };
-    let shared = Piece::Shared(shared_frame(format, message).unwrap_or(&NOTHING));
+    let shared = Piece::Shared(shared_frame(wire, message).unwrap_or(&NOTHING));
     let Some(Some(join)) = joins.get_mut(slot as usize) else { return (shared, None) };
     let before = join.cursor;
     match message.class {
         Class::Latest(Role::Update) => {
             let n = join.cursor.write(number);
-            let piece = if n == 1 { shared } else { conflated(format, message, n).map_or(shared, Piece::Own) };
+            let piece = if n == 1 { shared } else { conflated(wire, message, n).map_or(shared, Piece::Own) };
             (piece, Some(Step { slot, before, n }))
         }
         Class::Latest(Role::Snapshot) => {
@@ -181,8 +181,8 @@ fn piece_of<'a>(entry: &'a Entry, format: WireFormat, joins: &mut [Option<Box<Jo
     }
 }
 
-fn conflated(format: WireFormat, message: &Broadcast, n: u64) -> Option<Bytes> {
-    conflated_frame(format, &message.topic, &message.event, &message.payload, n).ok()
+fn conflated(wire: Wire, message: &Broadcast, n: u64) -> Option<Bytes> {
+    conflated_frame(wire, &message.topic, &message.event, &message.payload, n).ok()
 }
 
 /// How many pieces the socket took whole, and what is left of the one that it took in part.

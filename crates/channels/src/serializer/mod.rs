@@ -15,6 +15,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::{
+    deflate::{Window, compressed_frame},
     json::JsonError,
     message::{Message, Payload, Ref},
     websocket::{Header, Opcode},
@@ -42,6 +43,21 @@ pub enum WireFormat {
     V1,
     /// Arrays of five elements, and a binary form. `vsn` `2.0.x`.
     V2,
+}
+
+/// How the frames of one connection are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Wire {
+    /// How messages are written.
+    pub format: WireFormat,
+    /// Whether they are compressed, and for which window.
+    pub deflate: Option<Window>,
+}
+
+impl From<WireFormat> for Wire {
+    fn from(format: WireFormat) -> Self {
+        Self { format, deflate: None }
+    }
 }
 
 /// A `vsn` that names no format.
@@ -301,26 +317,20 @@ impl WireFormat {
     }
 }
 
-/// The whole WebSocket frame of a broadcast, to be shared by all sockets of a format.
+/// The whole WebSocket frame of a broadcast, to be shared by all sockets that write alike.
 ///
 /// # Errors
 /// As [`WireFormat::broadcast`].
-pub fn broadcast_frame(format: WireFormat, topic: &str, event: &str, payload: &Payload) -> Result<Bytes, EncodeError> {
-    format.broadcast(topic, event, payload).map(Encoded::into_frame)
+pub fn broadcast_frame(wire: Wire, topic: &str, event: &str, payload: &Payload) -> Result<Bytes, EncodeError> {
+    wire.format.broadcast(topic, event, payload).map(|encoded| encoded.into_frame_for(wire))
 }
 
 /// The whole WebSocket frame of a broadcast that stands for `n`, for one socket.
 ///
 /// # Errors
 /// As [`WireFormat::conflated`].
-pub fn conflated_frame(
-    format: WireFormat,
-    topic: &str,
-    event: &str,
-    payload: &Payload,
-    n: u64,
-) -> Result<Bytes, EncodeError> {
-    format.conflated(topic, event, payload, n).map(Encoded::into_frame)
+pub fn conflated_frame(wire: Wire, topic: &str, event: &str, payload: &Payload, n: u64) -> Result<Bytes, EncodeError> {
+    wire.format.conflated(topic, event, payload, n).map(|encoded| encoded.into_frame_for(wire))
 }
 
 /// A message to be sent, with a WebSocket header ready in front of it for those who want one.
@@ -359,6 +369,15 @@ impl Encoded {
     pub fn into_frame(mut self) -> Bytes {
         let header = Header::new(self.opcode, self.bytes.len() - Header::LEN_MAX);
         self.bytes.split_off(Header::LEN_MAX - header.as_ref().len())
+    }
+
+    /// The message as one whole frame, compressed where that was negotiated.
+    #[must_use]
+    pub fn into_frame_for(self, wire: Wire) -> Bytes {
+        match wire.deflate {
+            None => self.into_frame(),
+            Some(window) => compressed_frame(self.opcode, &self.bytes[Header::LEN_MAX..], window),
+        }
     }
 }
 

@@ -344,12 +344,12 @@ fn frames_have_the_header_of_their_length() {
         for format in WireFormat::ALL {
             let payload = json(&format!("\"{}\"", "x".repeat(len)));
             let message = format.broadcast("t", "e", &payload).unwrap().into_message();
-            let frame = broadcast_frame(format, "t", "e", &payload).unwrap();
+            let frame = broadcast_frame(format.into(), "t", "e", &payload).unwrap();
             let header = Header::new(Opcode::Text, message.len());
             assert_eq!(frame, [header.as_ref(), &message[..]].concat());
         }
     }
-    let frame = conflated_frame(WireFormat::V2, "t", "e", &Payload::empty(), 5).unwrap();
+    let frame = conflated_frame(WireFormat::V2.into(), "t", "e", &Payload::empty(), 5).unwrap();
     assert_eq!(&frame[..], b"\x81\x1b[null,null,\"t\",\"e\",{\"n\":5}]");
 }
 

@@ -46,21 +46,21 @@ impl Worker {
                 let (join_ref, msg_ref) = (join_ref.as_ref(), msg_ref.as_ref());
                 let reply = Reply { join_ref, msg_ref, topic: &topic, status, response: &response };
                 match format.reply(&reply) {
-                    Ok(encoded) => self.sockets.push(key, encoded.into_frame()),
+                    Ok(encoded) => self.sockets.push(key, encoded),
                     // Accepted joins have been checked; a refusal in bytes is a fault of the kind's that its client need not suffer for.
                     Err(_) => {
                         let response = reason_payload("join crashed");
                         if let Ok(encoded) = format.reply(&Reply { response: &response, ..reply }) {
-                            self.sockets.push(key, encoded.into_frame());
+                            self.sockets.push(key, encoded);
                         }
                     }
                 }
             }
             Action::Close { join_ref, topic } => {
-                self.sockets.push(key, format.close(join_ref.as_ref(), &topic).into_frame());
+                self.sockets.push(key, format.close(join_ref.as_ref(), &topic));
             }
             Action::Error { join_ref, topic } => {
-                self.sockets.push(key, format.error(join_ref.as_ref(), &topic).into_frame());
+                self.sockets.push(key, format.error(join_ref.as_ref(), &topic));
             }
             Action::Join { slot, topic, params, kind } => self.start_join(key, slot, topic, params, &kind),
             Action::Event { slot, event, payload, msg_ref } => self.event(key, slot, &event, &payload, msg_ref),
@@ -102,9 +102,9 @@ impl Worker {
             Effect::Broadcast(message) => {
                 // WIRE: it is its sender's fault, not that of those who could not get it. The frame is kept for them.
                 if matches!(message.payload, Payload::Binary(_))
-                    && shared_frame(WireFormat::V2, &message).is_none()
+                    && shared_frame(WireFormat::V2.into(), &message).is_none()
                     && let Err(error) =
-                        broadcast_frame(WireFormat::V2, &message.topic, &message.event, &message.payload)
+                        broadcast_frame(WireFormat::V2.into(), &message.topic, &message.event, &message.payload)
                 {
                     return self.unwritable(key, slot, &error);
                 }
@@ -145,7 +145,7 @@ impl Worker {
         let join_ref = socket.session.push_ref(slot);
         let reply = Reply { join_ref, msg_ref, topic: running.handle.topic(), status, response };
         match socket.info.format.reply(&reply) {
-            Ok(encoded) => self.sockets.push(key, encoded.into_frame()),
+            Ok(encoded) => self.sockets.push(key, encoded),
             Err(error) => self.unwritable(key, slot, &error),
         }
     }

@@ -184,7 +184,7 @@ impl Worker {
         let Some(running) = socket.channels.get(slot as usize).and_then(Option::as_ref) else { return };
         let push = Push { join_ref: socket.session.push_ref(slot), topic: running.handle.topic(), event, payload };
         match socket.info.format.push(&push) {
-            Ok(encoded) => self.sockets.push(key, encoded.into_frame()),
+            Ok(encoded) => self.sockets.push(key, encoded),
             Err(error) => self.unwritable(key, slot, &error),
         }
     }

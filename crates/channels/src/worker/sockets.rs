@@ -19,6 +19,7 @@ use crate::{
     close::CloseReason,
     handle::{ChannelCommand, ChannelHandle},
     outbox::{Offer, Outbox, Tally},
+    serializer::Encoded,
     session::Session,
     socket::SocketInfo,
     websocket::Decoder,
@@ -80,7 +81,8 @@ pub(super) struct Running {
 
 impl Socket {
     pub(super) fn new(id: u64, link: Link, info: Arc<SocketInfo>, now: Instant) -> Self {
-        let outbox = Outbox::new(info.format);
+        let outbox = Outbox::new(info.wire());
+        let decoder = if info.deflate.is_some() { Decoder::with_deflate() } else { Decoder::default() };
         Self {
             id,
             link,
@@ -173,7 +175,7 @@ impl Sockets {
     /// Queues a frame.
     pub(super) fn push(&mut self, key: usize, frame: Bytes) {
         let Some(socket) = self.slab.get_mut(key) else { return };
-        socket.outbox.push(frame);
+        socket.outbox.push_message(message);
         self.queued(key);
     }
 
