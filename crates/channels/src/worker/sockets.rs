@@ -87,7 +87,7 @@ impl Socket {
             id,
             link,
             info,
-            decoder: Decoder::default(),
+            decoder,
             session: Session::default(),
             outbox,
             channels: Vec::new(),
@@ -172,8 +172,8 @@ impl Sockets {
         }
     }
 
-    /// Queues a frame.
-    pub(super) fn push(&mut self, key: usize, frame: Bytes) {
+    /// Queues a message.
+    pub(super) fn push(&mut self, key: usize, message: Encoded) {
         let Some(socket) = self.slab.get_mut(key) else { return };
         socket.outbox.push_message(message);
         self.queued(key);
