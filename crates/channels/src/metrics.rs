@@ -41,6 +41,8 @@ pub(crate) const POLL_LOST: &str = "poll_lost";
 pub fn describe() {
     describe_gauge!(CONNECTIONS, Unit::Count, "Open sockets");
     describe_gauge!(JOINS, Unit::Count, "Joined channels");
+    describe_gauge!(POLL_SESSIONS, Unit::Count, "Open sessions of long polling");
+    describe_gauge!(POLLS_WAITING, Unit::Count, "Requests of long polling that wait for a message");
     describe_counter!(JOINS_REFUSED, Unit::Count, "Joins that did not succeed, by reason");
     describe_counter!(DISCONNECTS, Unit::Count, "Sockets that ended, by reason");
     describe_counter!(DELIVERIES, Unit::Count, "Broadcast messages handed to the kernel, each socket counted");
@@ -48,10 +50,15 @@ pub fn describe() {
     describe_counter!(CONNECTION_CRASHES, Unit::Count, "Connections that ended in a panic of the server");
     describe_counter!(WORKER_CRASHES, Unit::Count, "Turns of a worker that ended in a panic outside of any connection");
     describe_counter!(MESSAGES_REFUSED, Unit::Count, "Messages of clients that were refused by a bound, by reason");
+    describe_counter!(DEFLATE_BYTES, Unit::Bytes, "Messages that were compressed, by stage: before and after");
     // What is always there can be watched from the start.
     gauge!(CONNECTIONS).set(0.0);
-    describe_counter!(DEFLATE_BYTES, Unit::Bytes, "Messages that were compressed, by stage: before and after");
-    gauge!(JOINS).set(0.0);
+    for name in [JOINS, POLL_SESSIONS, POLLS_WAITING] {
+        gauge!(name).set(0.0);
+    }
+    for reason in [BINARY_BY_LONGPOLL, POLL_LOST] {
+        tickwire_pubsub::metrics::dropped(reason, 0);
+    }
     for name in [DELIVERIES, CHANNEL_CRASHES, CONNECTION_CRASHES, WORKER_CRASHES] {
         counter!(name).increment(0);
     }

@@ -37,8 +37,14 @@ impl Worker {
             // The one would not take it, the other cannot trust it.
             socket.outbox.clear();
         }
+        let socket_is_poll = socket.link.is_poll();
         names::disconnected(reason);
         self.end_channels(key, reason);
+        if socket_is_poll {
+            // Without a connection there is no close frame. What is queued goes to a request that waits, or nowhere.
+            self.sockets.write(key);
+            return self.remove(key);
+        }
         match reason.code() {
             // Its own close is answered with the code alone, as clients expect.
             Some(code) if reason == CloseReason::ClientClose => {
@@ -92,6 +98,9 @@ impl Worker {
     fn remove(&mut self, key: usize) {
         let Some(mut socket) = self.sockets.slab.try_remove(key) else { return };
         socket.link.deregister(self.poll.registry());
+        if let Some(link) = socket.link.as_poll() {
+            self.polls.remove(&link.id);
+        }
         self.meters.connections.decrement(1.0);
         self.forget_connection();
     }

@@ -7,16 +7,21 @@ use std::{
 
 use mio::{Interest, Registry, Token, net::TcpStream};
 
+use super::poll::PollLink;
+
 /// The way to a socket's client.
 pub(crate) enum Link {
     /// A connection.
     Tcp(TcpStream),
+    /// No connection: the client asks for its messages again and again.
+    Poll(Box<PollLink>),
 }
 
 impl Link {
     /// Has the poll tell when there is something to do. A descriptor that cannot be polled is an error.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
+            Self::Poll(_) => Ok(()),
             Self::Tcp(stream) => registry.register(stream, token, Interest::READABLE | Interest::WRITABLE),
         }
     }
@@ -25,6 +30,7 @@ impl Link {
     pub(super) fn deregister(&mut self, registry: &Registry) {
         let _ = match self {
             Self::Tcp(stream) => registry.deregister(stream),
+            Self::Poll(_) => Ok(()),
         };
     }
 
@@ -32,13 +38,36 @@ impl Link {
     pub(super) fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => socket2::SockRef::from(stream).set_send_buffer_size(bytes),
+            Self::Poll(_) => Ok(()),
         }
+    }
+
+    /// Takes note that all was written that there is for now.
+    pub(super) fn settle(&mut self) {
+        match self {
+            Self::Tcp(_) => {}
+            Self::Poll(link) => link.settle(),
+        }
+    }
+
+    /// The session of long polling, if it is one.
+    pub(super) fn as_poll(&mut self) -> Option<&mut PollLink> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Poll(link) => Some(link),
+        }
+    }
+
+    /// Whether it is a session of long polling.
+    pub(super) fn is_poll(&self) -> bool {
+        matches!(self, Self::Poll(_))
     }
 
     /// Says that nothing will be written any more. If it fails the connection is gone, which reading will tell.
     pub(super) fn finish(&mut self) {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Poll(_) => Ok(()),
         };
     }
 }
@@ -47,6 +76,8 @@ impl Read for Link {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(into),
+            // What its client sends comes as commands.
+            Self::Poll(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -59,12 +90,14 @@ impl Write for Link {
     fn write_vectored(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write_vectored(frames),
+            Self::Poll(link) => link.write(frames),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.flush(),
+            Self::Poll(_) => Ok(()),
         }
     }
 }

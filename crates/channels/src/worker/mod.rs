@@ -11,6 +11,8 @@ mod config;
 mod deliver;
 mod joins;
 mod link;
+mod poll;
+mod polling;
 mod read;
 mod run;
 mod shared;
@@ -33,7 +35,10 @@ use tickwire_pubsub::PubSub;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-pub use self::config::WorkersConfig;
+pub use self::{
+    config::WorkersConfig,
+    poll::{PollAnswer, PollId, PollMessage, PublishAnswer},
+};
 pub(crate) use self::shared::{Command, JoinFailure, JoinOutcome, Shared};
 use self::{
     link::Link,
@@ -91,6 +96,8 @@ impl Workers {
         // The depth is the sum over all workers, and so is the capacity.
         let capacity = config.inbox_capacity.saturating_mul(count);
         gauge!(tickwire_pubsub::metrics::QUEUE_CAPACITY, "queue" => "worker_inbox").set(capacity as f64);
+        let requests = shared::REQUESTS_MAX.saturating_mul(count);
+        gauge!(tickwire_pubsub::metrics::QUEUE_CAPACITY, "queue" => "polls").set(requests as f64);
         for index in 0..count {
             let poll = mio::Poll::new()?;
             let bell = Arc::new(Bell::new(mio::Waker::new(poll.registry(), run::WAKER)?));
@@ -123,17 +130,29 @@ impl Workers {
             turn_away(&stream, CloseReason::Shutdown);
             return Err(AdoptError::Draining);
         }
-        let load = |worker: &&Arc<Shared>| worker.connections.load(Ordering::Relaxed);
-        let running = self.0.workers.iter().filter(|worker| worker.is_running());
-        let worker = running.min_by_key(load).ok_or(AdoptError::Draining)?;
+        let link = |_: u16, _: &Arc<Shared>| {
+            stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).map_err(|_| AdoptError::Broken)?;
+            Ok(Link::Tcp(mio::net::TcpStream::from_std(stream)))
+        };
+        self.hand_over(info, leftover, link)
+    }
+
+    /// Makes a link for the worker with the fewest connections, and gives it to that.
+    fn hand_over(
+        &self,
+        info: Arc<SocketInfo>,
+        leftover: Bytes,
+        link: impl FnOnce(u16, &Arc<Shared>) -> Result<Link, AdoptError>,
+    ) -> Result<(), AdoptError> {
+        let load = |(_, worker): &(u16, &Arc<Shared>)| worker.connections.load(Ordering::Relaxed);
+        let running = (0..).zip(&self.0.workers).filter(|(_, worker)| worker.is_running());
+        let (index, worker) = running.min_by_key(load).ok_or(AdoptError::Draining)?;
         let max = self.0.adopting_max;
         let more = |waiting| (waiting < max).then_some(waiting + 1);
         worker.adopting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| AdoptError::Busy)?;
-        if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_err() {
+        let link = link(index, worker).inspect_err(|_| {
             worker.adopting.fetch_sub(1, Ordering::Relaxed);
-            return Err(AdoptError::Broken);
-        }
-        let link = Link::Tcp(mio::net::TcpStream::from_std(stream));
+        })?;
         worker.connections.fetch_add(1, Ordering::Relaxed);
         if worker.command(Command::Adopt(Box::new(Adoption { link, info, leftover }))) {
             return Ok(());

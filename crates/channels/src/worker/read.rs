@@ -39,6 +39,9 @@ impl Worker {
             return self.forget_connection();
         }
         self.next_socket += 1;
+        if let Some(link) = link.as_poll() {
+            self.polls.insert(link.id, key);
+        }
         entry.insert(Box::new(Socket::new(self.next_socket, link, info, self.now)));
         self.meters.connections.increment(1.0);
         self.check_life(key);
@@ -117,7 +120,7 @@ impl Worker {
         }
     }
 
-    fn take_decoded(&mut self, key: usize, decoded: Result<Message, DecodeError>) {
+    pub(super) fn take_decoded(&mut self, key: usize, decoded: Result<Message, DecodeError>) {
         match decoded {
             Ok(message) => self.message(key, message),
             Err(error) => {
@@ -138,7 +141,7 @@ impl Worker {
 impl Socket {
     /// Takes one message out of the client's quota; `false` if there is none left. The generic cell rate algorithm (ITU-T I.371): one time
     /// instead of a bucket, a second's worth as burst.
-    fn spend_quota(&mut self, now: std::time::Instant) -> bool {
+    pub(super) fn spend_quota(&mut self, now: std::time::Instant) -> bool {
         let Some(rate) = self.info.limits.messages_per_second else { return true };
         let used_up = self.quota_at.max(now) + BURST / rate.get();
         if used_up > now + BURST {

@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hashbrown::HashMap;
 use metrics::{Counter, Gauge, counter, gauge};
 use mio::{Events, Poll, Token};
 use tickwire_pubsub::{Broadcast, Topic};
 
 use super::{
-    Command, Shared, WorkersConfig,
+    Command, PollId, Shared, WorkersConfig,
     sockets::Sockets,
     timers::{Timer, Why},
     topics::Topics,
@@ -42,6 +43,8 @@ pub(super) struct Worker {
     pub(super) topics: Topics,
     /// Topics with an update in their `late`.
     pub(super) late: Vec<Topic>,
+    /// The sockets whose clients poll.
+    pub(super) polls: HashMap<PollId, usize>,
     pub(super) commands: VecDeque<Command>,
     /// Empty between uses, kept for their memory.
     pub(super) batch: Vec<Arc<Broadcast>>,
@@ -79,6 +82,7 @@ impl Worker {
             sockets,
             topics,
             late: Vec::new(),
+            polls: HashMap::new(),
             commands: VecDeque::new(),
             batch: Vec::new(),
             actions: Vec::new(),
@@ -156,6 +160,7 @@ impl Worker {
                 }
             }
             Command::Route(router) => self.router = router,
+            Command::Poll(id, request) => self.poll_request(id, request),
             Command::Drain(spread) => self.drain(spread),
             Command::Exit => {}
         }
@@ -210,6 +215,10 @@ impl Worker {
     /// Looks whether a client has been silent for too long, or may not be here any more, and when to look again.
     pub(super) fn check_life(&mut self, key: usize) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
+        if let Some(link) = socket.link.as_poll() {
+            let (patience, forsaken) = (link.patience(), link.is_forsaken(self.now));
+            return self.check_poll_life(key, patience, forsaken);
+        }
         let idle_timeout = socket.info.limits.idle_timeout;
         // A client that is not read from cannot be heard.
         let heard_at = if socket.is_paused() { self.now } else { socket.heard_at };

@@ -12,13 +12,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use metrics::Gauge;
+use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 use tickwire_pubsub::{Broadcast, Pressure, PubSub, Sink, SinkId};
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::{runtime::Handle, sync::{Notify, OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::task::TaskTracker;
 
-use super::link::Link;
+use super::{
+    link::Link,
+    poll::{PollId, PollRequest},
+};
 use crate::{
     channel::{Joined, Refusal},
     close::CloseReason,
@@ -118,6 +122,7 @@ pub(crate) enum Command {
     JoinDone(ChannelHandle, JoinOutcome),
     CloseWhere(Arc<dyn Fn(&SocketInfo) -> bool + Send + Sync>, CloseReason),
     Route(Arc<Router>),
+    Poll(PollId, PollRequest),
     Drain(Duration),
     Exit,
 }
@@ -141,6 +146,21 @@ pub(crate) struct Adoption {
     pub(crate) leftover: Bytes,
 }
 
+/// Requests of long polling that may wait for one worker; more wait for their turn before they are queued.
+pub(super) const REQUESTS_MAX: usize = 1_024;
+
+/// A place among the requests of long polling that wait for a worker.
+pub(crate) struct RequestPermit {
+    _place: OwnedSemaphorePermit,
+    depth: Gauge,
+}
+
+impl Drop for RequestPermit {
+    fn drop(&mut self) {
+        self.depth.decrement(1.0);
+    }
+}
+
 /// A worker as other threads see it.
 pub(crate) struct Shared {
     bell: Arc<Bell>,
@@ -154,6 +174,7 @@ pub(crate) struct Shared {
     /// Connections that are on their way.
     pub(super) adopting: AtomicUsize,
     pub(super) joins: AtomicUsize,
+    requests: Arc<Semaphore>,
     pub(super) runtime: Handle,
     pub(super) tasks: TaskTracker,
     pub(super) node: Arc<Node>,
@@ -219,6 +240,7 @@ impl Shared {
             connections: AtomicUsize::new(0),
             adopting: AtomicUsize::new(0),
             joins: AtomicUsize::new(0),
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
             runtime,
             tasks,
             node,
@@ -240,6 +262,14 @@ impl Shared {
         true
     }
 
+    /// Waits for a place among the requests of long polling. May be dropped while it waits. `None` once the worker has ended.
+    pub(super) async fn request_permit(&self) -> Option<RequestPermit> {
+        let place = Arc::clone(&self.requests).acquire_owned().await.ok()?;
+        let depth = gauge!(tickwire_pubsub::metrics::QUEUE_DEPTH, "queue" => "polls");
+        depth.increment(1.0);
+        Some(RequestPermit { _place: place, depth })
+    }
+
     /// Whether the worker takes commands.
     pub(super) fn is_running(&self) -> bool {
         self.commands.lock().is_some()
@@ -257,6 +287,7 @@ impl Shared {
 
     /// Takes what waits, and no more commands.
     pub(super) fn refuse_commands(&self) -> Vec<Command> {
+        self.requests.close();
         self.commands.lock().take().unwrap_or_default()
     }
 

@@ -108,6 +108,12 @@ impl Socket {
         self.channels.get_mut(slot as usize)?.as_mut()
     }
 
+    /// Bytes that may wait behind the frame that is written next. A client of long polling cannot take any answer while it publishes: the
+    /// answers to as much as one request may carry must fit.
+    fn outbox_bytes_max(&self, of_any: usize) -> usize {
+        if self.link.is_poll() { of_any + self.info.limits.websocket.message_max } else { of_any }
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.paused
     }
@@ -182,7 +188,7 @@ impl Sockets {
     /// Takes note that something was queued: it is written at the end of the turn, or when the socket takes bytes again.
     pub(super) fn queued(&mut self, key: usize) {
         let Some(socket) = self.slab.get_mut(key) else { return };
-        if socket.outbox.bytes_behind() > self.outbox_bytes_max {
+        if socket.outbox.bytes_behind() > socket.outbox_bytes_max(self.outbox_bytes_max) {
             return self.relieve(key);
         }
         if !socket.dirty && !socket.outbox.is_empty() && !socket.outbox.is_blocked() {
@@ -201,10 +207,11 @@ impl Sockets {
             self.write(key);
         }
         let Some(socket) = self.slab.get_mut(key) else { return };
-        if socket.outbox.bytes_behind() > self.outbox_bytes_max {
+        let max = socket.outbox_bytes_max(self.outbox_bytes_max);
+        if socket.outbox.bytes_behind() > max {
             socket.outbox.compact();
         }
-        if socket.outbox.bytes_behind() > self.outbox_bytes_max {
+        if socket.outbox.bytes_behind() > max {
             self.doom(key, CloseReason::SlowConsumer);
         }
     }
@@ -222,16 +229,25 @@ impl Sockets {
         self.doomed.push((key, reason));
     }
 
+    /// Has a socket written to whose link takes bytes again.
+    pub(super) fn writable(&mut self, key: usize) {
+        let Some(socket) = self.slab.get_mut(key) else { return };
+        if !socket.dirty {
+            socket.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
     /// Takes note of what the poll says about a socket.
     pub(super) fn event(&mut self, event: &mio::event::Event) {
         let key = event.token().0;
         let Some(socket) = self.slab.get_mut(key) else { return };
         socket.read_closed |= event.is_read_closed() || event.is_error();
-        if event.is_writable() && socket.outbox.is_blocked() && !socket.dirty {
-            socket.dirty = true;
-            self.dirty.push(key);
+        let readable = event.is_readable() || socket.read_closed;
+        if event.is_writable() && socket.outbox.is_blocked() {
+            self.writable(key);
         }
-        if event.is_readable() || socket.read_closed {
+        if readable {
             self.mark_ready(key);
         }
     }
@@ -279,12 +295,13 @@ impl Sockets {
         self.dirty = dirty;
     }
 
-    fn write(&mut self, key: usize) {
+    pub(super) fn write(&mut self, key: usize) {
         let Some(socket) = self.slab.get_mut(key) else { return };
         socket.dirty = false;
         let Ok(progress) = socket.outbox.write(&mut socket.link, &mut self.tally) else {
             return self.doom(key, CloseReason::ConnectionLost);
         };
+        socket.link.settle();
         if socket.outbox.is_blocked() {
             return self.blocked(key, progress);
         }
@@ -302,9 +319,10 @@ impl Sockets {
         }
     }
 
-    /// Takes note that the kernel refuses bytes: each time that it took some, the client has its full time again.
+    /// Takes note that the kernel refuses bytes: each time that it took some, the client has its full time again. A client without a
+    /// connection has until its session is looked at for polls.
     fn blocked(&mut self, key: usize, progress: bool) {
-        let Some(socket) = self.slab.get_mut(key) else { return };
+        let Some(socket) = self.slab.get_mut(key).filter(|socket| !socket.link.is_poll()) else { return };
         if progress || socket.blocked_since.is_none() {
             let now = Instant::now();
             socket.blocked_since = Some(now);
