@@ -51,4 +51,4 @@ pub use message::Payload;
 pub use router::{BadPattern, Pattern, Router};
 pub use serializer::{Status, Wire, WireFormat};
 pub use socket::{MountLimits, SocketInfo};
-pub use worker::{AdoptError, PollAnswer, PollId, PollMessage, PublishAnswer, Workers, WorkersConfig};
+pub use worker::{AdoptError, JoinLimit, PollAnswer, PollId, PollMessage, PublishAnswer, Transport, Workers, WorkersConfig};

@@ -68,7 +68,11 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        self.blocked = false;
+        // A link may hold what it has taken, and is as good as full while it does.
+        self.blocked = match socket.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+            flushed => flushed.map(|()| false)?,
+        };
         self.shrink();
         Ok(progress)
     }

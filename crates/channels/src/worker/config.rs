@@ -1,6 +1,17 @@
 //! What an operator can choose about workers.
 
-use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::socket::SocketInfo;
+
+/// Says whether a socket may join one more topic, or why not, as the label of a metric. It is called on the workers' threads for every
+/// join and must not block.
+pub type JoinLimit = Arc<dyn Fn(&SocketInfo, Instant) -> Result<(), &'static str> + Send + Sync>;
 
 /// How many workers there are, and their bounds.
 #[derive(Clone)]
@@ -20,6 +31,9 @@ pub struct WorkersConfig {
     pub join_timeout: Duration,
     /// Joins per second on the whole node, and as a burst; beyond them a join is refused, `busy`. `None`: any number.
     pub joins_per_second: Option<NonZeroU32>,
+    /// What else limits joins, by who makes them; those beyond it are refused, `busy`. It is asked before the node's own rate, which a client
+    /// that is over its own cannot use up so.
+    pub join_limit: Option<JoinLimit>,
     /// Messages that may wait behind a join that has not been decided; one more is refused, `join pending`.
     pub pending_messages_max: usize,
     /// Bytes of payload that may wait so on one socket.
@@ -43,6 +57,7 @@ impl Default for WorkersConfig {
             write_timeout: Duration::from_secs(30),
             join_timeout: Duration::from_secs(5),
             joins_per_second: None,
+            join_limit: None,
             pending_messages_max: 64,
             pending_bytes_max: 1 << 20,
             adopting_max: 4_096,

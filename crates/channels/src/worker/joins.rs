@@ -36,8 +36,10 @@ impl Worker {
             socket.channels.resize_with(index + 1, || None);
         }
         socket.channels[index] = Some(Running { handle: handle.clone(), channel: None, held: Vec::new(), place });
-        if !self.shared.node.admits_join(self.now) {
-            return self.finish_join(key, slot, Err(JoinFailure::Busy));
+        let limited = self.config.join_limit.as_ref().and_then(|limit| limit(&socket.info, self.now).err());
+        let limited = limited.or_else(|| (!self.shared.node.admits_join(self.now)).then_some("busy"));
+        if let Some(label) = limited {
+            return self.finish_join(key, slot, Err(JoinFailure::Busy(label)));
         }
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let request = JoinRequest { topic, params, socket: Arc::clone(&socket.info), handle: handle.clone() };
@@ -141,7 +143,7 @@ impl Worker {
         let (label, response) = match failure {
             JoinFailure::Refused(refusal) => ("refused", refusal.0),
             JoinFailure::Timeout => ("timeout", reason_payload("join timeout")),
-            JoinFailure::Busy => ("busy", reason_payload("busy")),
+            JoinFailure::Busy(label) => (label, reason_payload("busy")),
             JoinFailure::Crashed(panic) => {
                 let running = self.sockets.get_mut(key).and_then(|socket| socket.running(slot));
                 if let Some(topic) = running.map(|running| running.handle.topic().clone()) {

@@ -7,12 +7,14 @@ use std::{
 
 use mio::{Interest, Registry, Token, net::TcpStream};
 
-use super::poll::PollLink;
+use super::{poll::PollLink, tls::TlsLink};
 
 /// The way to a socket's client.
 pub(crate) enum Link {
     /// A connection.
     Tcp(TcpStream),
+    /// A connection behind TLS.
+    Tls(Box<TlsLink>),
     /// No connection: the client asks for its messages again and again.
     Poll(Box<PollLink>),
 }
@@ -23,6 +25,7 @@ impl Link {
         match self {
             Self::Poll(_) => Ok(()),
             Self::Tcp(stream) => registry.register(stream, token, Interest::READABLE | Interest::WRITABLE),
+            Self::Tls(link) => registry.register(link.stream(), token, Interest::READABLE | Interest::WRITABLE),
         }
     }
 
@@ -30,6 +33,7 @@ impl Link {
     pub(super) fn deregister(&mut self, registry: &Registry) {
         let _ = match self {
             Self::Tcp(stream) => registry.deregister(stream),
+            Self::Tls(link) => registry.deregister(link.stream()),
             Self::Poll(_) => Ok(()),
         };
     }
@@ -38,6 +42,7 @@ impl Link {
     pub(super) fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => socket2::SockRef::from(stream).set_send_buffer_size(bytes),
+            Self::Tls(link) => socket2::SockRef::from(link.socket()).set_send_buffer_size(bytes),
             Self::Poll(_) => Ok(()),
         }
     }
@@ -45,7 +50,7 @@ impl Link {
     /// Takes note that all was written that there is for now.
     pub(super) fn settle(&mut self) {
         match self {
-            Self::Tcp(_) => {}
+            Self::Tcp(_) | Self::Tls(_) => {}
             Self::Poll(link) => link.settle(),
         }
     }
@@ -53,7 +58,7 @@ impl Link {
     /// The session of long polling, if it is one.
     pub(super) fn as_poll(&mut self) -> Option<&mut PollLink> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Tls(_) => None,
             Self::Poll(link) => Some(link),
         }
     }
@@ -63,10 +68,29 @@ impl Link {
         matches!(self, Self::Poll(_))
     }
 
+    /// Whether there may be something to read of which the poll will not tell.
+    pub(super) fn has_more(&self) -> bool {
+        matches!(self, Self::Tls(link) if link.has_more())
+    }
+
+    /// Whether something waits to be written that the outbox does not know of.
+    pub(super) fn wants_write(&self) -> bool {
+        matches!(self, Self::Tls(link) if link.wants_write())
+    }
+
+    /// Whether the kernel has taken something since the last call that did not come from the outbox just then.
+    pub(super) fn took(&mut self) -> bool {
+        match self {
+            Self::Tls(link) => link.took(),
+            Self::Tcp(_) | Self::Poll(_) => false,
+        }
+    }
+
     /// Says that nothing will be written any more. If it fails the connection is gone, which reading will tell.
     pub(super) fn finish(&mut self) {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(link) => link.finish(),
             Self::Poll(_) => Ok(()),
         };
     }
@@ -76,6 +100,7 @@ impl Read for Link {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(into),
+            Self::Tls(link) => link.read(into),
             // What its client sends comes as commands.
             Self::Poll(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -90,6 +115,7 @@ impl Write for Link {
     fn write_vectored(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write_vectored(frames),
+            Self::Tls(link) => link.write_vectored(frames),
             Self::Poll(link) => link.write(frames),
         }
     }
@@ -97,6 +123,7 @@ impl Write for Link {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.flush(),
+            Self::Tls(link) => link.flush(),
             Self::Poll(_) => Ok(()),
         }
     }

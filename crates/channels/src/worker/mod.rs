@@ -14,11 +14,14 @@ mod link;
 mod poll;
 mod polling;
 mod read;
+mod renewal;
 mod run;
 mod shared;
 mod sockets;
+mod tls;
 mod timers;
 mod topics;
+mod transport;
 
 use std::{
     fmt,
@@ -36,8 +39,9 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 pub use self::{
-    config::WorkersConfig,
+    config::{JoinLimit, WorkersConfig},
     poll::{PollAnswer, PollId, PollMessage, PublishAnswer},
+    transport::Transport,
 };
 pub(crate) use self::shared::{Command, JoinFailure, JoinOutcome, Shared};
 use self::{
@@ -125,15 +129,18 @@ impl Workers {
     ///
     /// # Errors
     /// If it cannot be taken; it is closed then. While the node is drained its client is told so, 1012 `shutdown`.
-    pub fn adopt(&self, stream: std::net::TcpStream, info: Arc<SocketInfo>, leftover: Bytes) -> Result<(), AdoptError> {
+    pub fn adopt(
+        &self,
+        transport: impl Into<Transport>,
+        info: Arc<SocketInfo>,
+        leftover: Bytes,
+    ) -> Result<(), AdoptError> {
+        let transport = transport.into();
         if self.0.node.draining.load(Ordering::Relaxed) {
-            turn_away(&stream, CloseReason::Shutdown);
+            turn_away(transport, CloseReason::Shutdown);
             return Err(AdoptError::Draining);
         }
-        let link = |_: u16, _: &Arc<Shared>| {
-            stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).map_err(|_| AdoptError::Broken)?;
-            Ok(Link::Tcp(mio::net::TcpStream::from_std(stream)))
-        };
+        let link = |_: u16, _: &Arc<Shared>| transport.into_link().map_err(|_| AdoptError::Broken);
         self.hand_over(info, leftover, link)
     }
 
@@ -237,11 +244,12 @@ impl Workers {
 
 /// Closes a connection that no worker takes any more. Nothing was written behind the answer to its upgrade, so that a short frame fits; if
 /// it does not, the client learns from the connection's end.
-fn turn_away(mut stream: &std::net::TcpStream, reason: CloseReason) {
+fn turn_away(transport: Transport, reason: CloseReason) {
     if let Some(code) = reason.code()
-        && stream.set_nonblocking(true).is_ok()
+        && let Ok(mut link) = transport.into_link()
+        && link.write_all(&close_frame(code, reason.as_str())).is_ok()
     {
-        let _ = stream.write_all(&close_frame(code, reason.as_str()));
+        link.finish();
     }
 }
 

@@ -45,6 +45,9 @@ impl Worker {
         entry.insert(Box::new(Socket::new(self.next_socket, link, info, self.now)));
         self.meters.connections.increment(1.0);
         self.check_life(key);
+        if self.sockets.get_mut(key).is_some_and(|socket| socket.link.has_more()) {
+            self.sockets.mark_ready(key);
+        }
         if self.shared.node.draining.load(Ordering::Relaxed) {
             return self.sockets.doom(key, CloseReason::Shutdown);
         }
@@ -70,7 +73,7 @@ impl Worker {
         };
         // A short read has emptied the kernel's buffer: the poll tells when there is more. An end that it has told already, it will not tell
         // again.
-        if read == self.read_buffer.len() || socket.read_closed {
+        if read == self.read_buffer.len() || socket.read_closed || socket.link.has_more() {
             self.sockets.mark_ready(key);
         }
         let buffer = std::mem::take(&mut self.read_buffer);

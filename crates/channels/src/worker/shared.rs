@@ -135,8 +135,8 @@ pub(crate) enum JoinFailure {
     Refused(Refusal),
     Crashed(String),
     Timeout,
-    /// More joins than the node takes per second.
-    Busy,
+    /// More joins than the node takes per second, or this client may make; which, as a label.
+    Busy(&'static str),
 }
 
 /// A connection whose upgrade is done.

@@ -42,6 +42,10 @@ pub(super) struct Socket {
     pub(super) state: State,
     /// When the client last sent something.
     pub(super) heard_at: Instant,
+    /// When the credential of its owner ends.
+    pub(super) expires_at: Option<Instant>,
+    /// When the one timer of its life fires.
+    pub(super) life_at: Option<Instant>,
     /// When the client will have used up what it may send, if it goes on at its full rate.
     pub(super) quota_at: Instant,
     /// Since when the kernel has taken none of what waits.
@@ -82,6 +86,7 @@ pub(super) struct Running {
 impl Socket {
     pub(super) fn new(id: u64, link: Link, info: Arc<SocketInfo>, now: Instant) -> Self {
         let outbox = Outbox::new(info.wire());
+        let expires_at = info.expires_at;
         let decoder = if info.deflate.is_some() { Decoder::with_deflate() } else { Decoder::default() };
         Self {
             id,
@@ -93,6 +98,8 @@ impl Socket {
             channels: Vec::new(),
             state: State::Open,
             heard_at: now,
+            expires_at,
+            life_at: None,
             quota_at: now,
             blocked_since: None,
             write_timer: false,
@@ -244,7 +251,7 @@ impl Sockets {
         let Some(socket) = self.slab.get_mut(key) else { return };
         socket.read_closed |= event.is_read_closed() || event.is_error();
         let readable = event.is_readable() || socket.read_closed;
-        if event.is_writable() && socket.outbox.is_blocked() {
+        if event.is_writable() && (socket.outbox.is_blocked() || socket.link.wants_write()) {
             self.writable(key);
         }
         if readable {
@@ -301,6 +308,7 @@ impl Sockets {
         let Ok(progress) = socket.outbox.write(&mut socket.link, &mut self.tally) else {
             return self.doom(key, CloseReason::ConnectionLost);
         };
+        let progress = socket.link.took() || progress;
         socket.link.settle();
         if socket.outbox.is_blocked() {
             return self.blocked(key, progress);
@@ -355,6 +363,15 @@ impl Sockets {
             self.dirty.push(key);
         }
         self.set_timer(key, now + LINGER, Why::Linger);
+    }
+
+    /// Has it looked at by this time whether a socket may live on. There is one timer for that: one that fires earlier does as well.
+    pub(super) fn arm_life(&mut self, key: usize, at: Instant) {
+        let Some(socket) = self.get_mut(key) else { return };
+        if socket.life_at.is_none_or(|armed| at < armed) {
+            socket.life_at = Some(at);
+            self.set_timer(key, at, Why::Life);
+        }
     }
 
     pub(super) fn set_timer(&mut self, key: usize, at: Instant, why: Why) {
