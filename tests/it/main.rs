@@ -5,6 +5,7 @@ mod drain;
 mod examples;
 mod flows;
 mod model;
+mod reload;
 mod replay;
 mod supervision;
 mod tidy;

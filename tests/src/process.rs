@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::Once,
 };
@@ -50,6 +50,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 pub struct Process {
     child: Child,
     folder: TempDir,
+    file: Option<PathBuf>,
     sets: Vec<String>,
     /// Sockets and the HTTP API.
     pub http: SocketAddr,
@@ -75,15 +76,24 @@ impl Process {
 
     /// Starts a server with nothing but these settings and free ports, so that it makes a development key if none is among them.
     pub async fn start_bare(sets: Vec<String>) -> Self {
+        Self::start_with(None, sets).await
+    }
+
+    /// Starts a server with a configuration file, these settings over it, and free ports.
+    pub async fn start_file(file: &Path, sets: &[&str]) -> Self {
+        Self::start_with(Some(file.to_owned()), sets.iter().map(|set| (*set).to_owned()).collect()).await
+    }
+
+    async fn start_with(file: Option<PathBuf>, sets: Vec<String>) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
         let folder = tempfile::tempdir().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let child = spawn(&folder, &sets, [any; 3]);
+        let child = spawn(&folder, file.as_deref(), &sets, [any; 3]);
         let client = reqwest::Client::new();
-        let mut process = Self { child, folder, sets, http: any, grpc: any, admin: any, client };
+        let mut process = Self { child, folder, file, sets, http: any, grpc: any, admin: any, client };
         process.ready().await;
         process
     }
@@ -145,7 +155,7 @@ impl Process {
     pub async fn restart(&mut self, signal: Signal) {
         self.signal(signal);
         self.ended().await;
-        self.child = spawn(&self.folder, &self.sets, [self.http, self.grpc, self.admin]);
+        self.child = spawn(&self.folder, self.file.as_deref(), &self.sets, [self.http, self.grpc, self.admin]);
         self.ready().await;
     }
 
@@ -219,11 +229,14 @@ impl Process {
     }
 }
 
-fn spawn(folder: &TempDir, sets: &[String], [http, grpc, admin]: [SocketAddr; 3]) -> Child {
+fn spawn(folder: &TempDir, file: Option<&Path>, sets: &[String], [http, grpc, admin]: [SocketAddr; 3]) -> Child {
     let log = File::create(folder.path().join("log")).unwrap();
     let mut command = command(binary());
     // A place of its own for the development key.
     command.arg("serve").env("XDG_RUNTIME_DIR", folder.path());
+    if let Some(file) = file {
+        command.arg("-c").arg(file);
+    }
     let listen = [format!("listen.http={http}"), format!("listen.grpc={grpc}"), format!("listen.admin={admin}")];
     for set in listen.iter().map(String::as_str).chain(["log.format=json"]).chain(sets.iter().map(String::as_str)) {
         command.args(["--set", set]);

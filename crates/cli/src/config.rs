@@ -63,6 +63,11 @@ struct LayersAndFormat {
 impl Layers {
     /// Reads the configuration from all its layers.
     pub(crate) fn load(self) -> Result<Config, ConfigErrors> {
+        Ok(self.load_with_sources()?.0)
+    }
+
+    /// Reads the configuration, and says where it can be read again.
+    pub(crate) fn load_with_sources(self) -> Result<(Config, Sources), ConfigErrors> {
         // Names that are not Unicode are none of ours.
         let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         let mut env = Vec::new();
@@ -78,7 +83,8 @@ impl Layers {
                 Err(_) => {}
             }
         }
-        let loaded = Config::load(Sources { file: self.file, env, sets: self.sets });
+        let sources = Sources { file: self.file, env, sets: self.sets };
+        let loaded = Config::load(sources.clone()).map(|config| (config, sources));
         if unreadable.is_empty() {
             return loaded;
         }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use tickwire_server::{App, BuildError, config::Config, telemetry};
+use tickwire_server::{
+    App, BuildError,
+    config::{Config, Sources},
+    telemetry,
+};
 
 use crate::{
     config::Layers,
@@ -22,7 +26,7 @@ Examples:
   tickwire serve --set listen.http=0.0.0.0:8080 --set log.level=debug
   tickwire serve --set 'feed=[{kind=\"simulated\"}]'
 
-SIGTERM and SIGINT drain the node; a second signal ends it at once.")]
+SIGTERM and SIGINT drain the node; a second signal ends it at once. SIGHUP reads the configuration again.")]
 pub(crate) struct Args {
     #[command(flatten)]
     layers: Layers,
@@ -32,7 +36,7 @@ pub(crate) struct Args {
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: Args) -> Outcome {
-    let config = args.layers.load()?;
+    let (config, sources) = args.layers.load_with_sources()?;
     telemetry::init(&config.log, output::stderr_colors()).map_err(Failure::usage)?;
     tickwire_server::raise_open_files();
     for warning in &config.warnings {
@@ -41,13 +45,13 @@ pub(crate) fn run(args: Args) -> Outcome {
     // The sockets have threads of their own; what is left for the runtime is HTTP, gRPC, feeds and timers.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("runtime").build();
     let runtime = runtime.map_err(|error| Failure::Failed(anyhow::Error::from(error).context("start the runtime")))?;
-    let outcome = runtime.block_on(Box::pin(serve(config)));
+    let outcome = runtime.block_on(Box::pin(serve(config, sources)));
     runtime.shutdown_timeout(LAST_GRACE);
     outcome
 }
 
-async fn serve(config: Config) -> Outcome {
-    let app = App::build(config).map_err(|error: BuildError| Failure::failed(error))?;
+async fn serve(config: Config, sources: Sources) -> Outcome {
+    let app = App::build(config).map_err(|error: BuildError| Failure::failed(error))?.reloads_from(sources);
     let signals = app.stop_handle().on_signals();
     let http = app.addresses().http;
     output::say(format_args!("tickwire {} is at http://{}/", env!("CARGO_PKG_VERSION"), reachable(http)));

@@ -14,7 +14,6 @@ use serde_json::json;
 
 use crate::{
     app::Node,
-    auth::unix_now,
     config,
     http::problem::{self, Problem},
     lifecycle::{Check, TaskCount},
@@ -57,7 +56,7 @@ impl FromRequestParts<Arc<Node>> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
         if !node.live().config.listen.admin.ip().is_loopback() {
-            node.live().auth.request(&parts.headers, unix_now())?.may_administer()?;
+            node.live().auth.identify_request(&parts.headers).await?.may_administer()?;
         }
         Ok(Self)
     }
@@ -150,7 +149,8 @@ async fn cluster(State(node): State<Arc<Node>>) -> Response {
     let live = node.live();
     let zone = &live.config.node.zone;
     let feeds: Vec<_> = node
-        .feeds()
+        .feeds
+        .status()
         .iter()
         .map(|feed| {
             json!({

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,21 +13,23 @@ use tickwire_channels::Workers;
 use tickwire_market::{
     Clock, Market, MarketSeams, Moment,
     bars::{Bars, BarsWorkers},
-    feed::{FeedState, FeedStatus, Feeds},
+    feed::FeedState,
 };
 use tickwire_pubsub::{LoneNode, NodeId, PubSub};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
-    auth::Auth,
-    config::{Config, DevKey, DrainConfig},
+    auth::{Auth, keep_keys},
+    config::{AuthConfig, Config, DevKey, DrainConfig, Sources},
+    feeds::RunningFeeds,
     grpc, http,
     idempotency::Idempotency,
     lifecycle::{Check, Failed, Health, Stop, Tasks},
     listener::{self, BindError, Door, Port},
     live::Live,
-    metrics, settings, telemetry,
+    metrics, reload, settings, telemetry,
+    tls::{IdentityError, Tls},
     topics::room::{RoomBounds, Rooms},
 };
 
@@ -37,6 +39,9 @@ pub enum BuildError {
     /// A port cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The system has no randomness to make keys of.
+    #[error("the system gives no random bytes, without which no key can be made")]
+    Randomness,
     /// The system has no thread or poll left to give.
     #[error("cannot start {what}: {cause}")]
     Threads {
@@ -45,6 +50,9 @@ pub enum BuildError {
         /// What the system says.
         cause: std::io::Error,
     },
+    /// The certificate of the public ports cannot be served.
+    #[error("listen.tls.{}: {}", .0.setting(), .0)]
+    Tls(#[from] IdentityError),
     /// A pattern of the configuration is none.
     #[error("channel: {0}")]
     Pattern(#[from] tickwire_channels::BadPattern),
@@ -72,15 +80,20 @@ pub(crate) struct Node {
     pub(crate) workers: Workers,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) idempotency: Idempotency,
+    pub(crate) session_tokens: http::longpoll::SessionTokens,
     pub(crate) health: Health,
     pub(crate) stop: Stop,
     pub(crate) door: Arc<Door>,
+    /// The certificate of the public ports, if they speak TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
     /// What accepts new connections and new work; ends first.
     pub(crate) accepting: Tasks,
     /// Feeds and what keeps the node's state in order; ends last.
     pub(crate) inner: Tasks,
     pub(crate) started: Instant,
-    feeds: OnceLock<Feeds>,
+    pub(crate) feeds: RunningFeeds,
+    /// What stands in for the API keys that nobody has configured.
+    development: Option<DevKey>,
     bars_workers: Mutex<Option<BarsWorkers>>,
 }
 
@@ -95,9 +108,14 @@ impl Node {
         self.accepting.cancelled().clone()
     }
 
-    /// How the feeds are.
-    pub(crate) fn feeds(&self) -> Vec<FeedStatus> {
-        self.feeds.get().map(Feeds::status).unwrap_or_default()
+    /// Puts another state in force.
+    pub(crate) fn replace_live(&self, live: Live) {
+        self.live.store(Arc::new(live));
+    }
+
+    /// Who may do what by a configuration, with the node's development key where that stands in for others.
+    pub(crate) fn with_development_key(&self, config: &Config) -> AuthConfig {
+        accepting(config, self.development.as_ref())
     }
 
     /// Every check of readiness, in a stable order.
@@ -111,7 +129,11 @@ impl Node {
         let cluster = &live.config.cluster;
         let missing = cluster.expect.filter(|expected| cluster.require && *expected > 1);
         checks.push(Check::new("cluster", missing.map(|expected| format!("{expected} nodes expected, 1 seen"))));
-        for feed in self.feeds() {
+        if live.auth.has_url() {
+            // Tokens of other keys, API keys and strangers are served all the same.
+            checks.push(Check::new("token keys", None).noting(live.auth.note()));
+        }
+        for feed in self.feeds.status() {
             let gave_up = || feed.last_error.clone().unwrap_or_else(|| "given up".to_owned());
             let check = Check::new(format!("feed {}", feed.name), (feed.state == FeedState::Failed).then(gave_up));
             // Its venue may be back at any moment: no reason to send clients elsewhere, where it is down as well.
@@ -130,6 +152,7 @@ pub struct App {
     addresses: Addresses,
     ports: Vec<Port>,
     root: Tasks,
+    sources: Option<Sources>,
 }
 
 impl App {
@@ -138,7 +161,7 @@ impl App {
     ///
     /// # Errors
     /// If a port cannot be bound, or keys cannot be used.
-    pub fn build(mut config: Config) -> Result<Self, BuildError> {
+    pub fn build(config: Config) -> Result<Self, BuildError> {
         let started = Instant::now();
         telemetry::recorder();
         let http = listener::bind("listen.http", config.listen.http)?;
@@ -149,25 +172,33 @@ impl App {
             grpc: listener::address_of("listen.grpc", config.listen.grpc, &grpc)?,
             admin: listener::address_of("listen.admin", config.listen.admin, &admin)?,
         };
-        allow_development(&mut config, &addresses);
+        let development = development_key(&config, &addresses);
         let root = Tasks::new();
-        let node = Arc::new(build_node(config, &root, started)?);
+        let node = Arc::new(build_node(config, development, &root, started)?);
         let live = node.live();
-        let header_timeout = live.config.limits.header_timeout;
-        let port = |name, listener, router, door, http2_only| Port {
+        let limits = &live.config.limits;
+        let port = |name, listener, router| Port {
             name,
             listener,
             router,
-            door,
-            header_timeout,
-            http2_only,
+            door: (name != "admin").then(|| Arc::clone(&node.door)),
+            tls: node.tls.clone().filter(|_| name != "admin"),
+            header_timeout: limits.header_timeout,
+            keep_alive_timeout: limits.keep_alive_timeout,
+            http2_only: name == "grpc",
         };
         let ports = vec![
-            port("http", http, http::router(&node), Some(Arc::clone(&node.door)), false),
-            port("grpc", grpc, grpc::router(&node), Some(Arc::clone(&node.door)), true),
-            port("admin", admin, admin::router(&node), None, false),
+            port("http", http, http::router(&node)),
+            port("grpc", grpc, grpc::router(&node)),
+            port("admin", admin, admin::router(&node)),
         ];
-        Ok(Self { node, addresses, ports, root })
+        Ok(Self { node, addresses, ports, root, sources: None })
+    }
+
+    /// Reads its configuration from here when it is asked to [reload](Stop::request_reload) it. Without this, it ignores such requests.
+    #[must_use]
+    pub fn reloads_from(self, sources: Sources) -> Self {
+        Self { sources: Some(sources), ..self }
     }
 
     /// Where it listens: the ports that the system chose where the configuration says 0.
@@ -194,7 +225,7 @@ impl App {
     /// # Errors
     /// If it ended because a part of it could not be kept running.
     pub async fn run(self) -> Result<(), Failed> {
-        let Self { node, addresses, ports, root } = self;
+        let Self { node, addresses, ports, root, sources } = self;
         let admin_tasks = root.branch();
         for port in ports {
             let tasks = if port.name == "admin" { admin_tasks.clone() } else { node.accepting.clone() };
@@ -202,13 +233,12 @@ impl App {
             tasks.supervise("accept loop", &node.stop, move || listener::serve(Arc::clone(&port), branch.clone()));
         }
         start_housekeeping(&node);
-        let feeds = Feeds::start(
-            node.live().config.feeds.clone(),
-            &Arc::new(settings::MarketSink(node.market.clone())),
-            node.inner.tracker(),
-            node.inner.cancelled(),
-        );
-        let _ = node.feeds.set(feeds);
+        let feeds = node.live().config.feeds.clone();
+        node.feeds.replace(&feeds).await;
+        if let Some(sources) = sources {
+            let keeper = Arc::clone(&node);
+            node.inner.supervise("reload", &node.stop, move || reload::obey(Arc::clone(&keeper), sources.clone()));
+        }
         node.health.set_started();
         let took = node.started.elapsed();
         tracing::info!(node = %node.id, http = %addresses.http, grpc = %addresses.grpc, admin = %addresses.admin, ?took, "ready");
@@ -220,33 +250,44 @@ impl App {
 
 /// On loopback with no key configured, whoever can read this user's files may publish and administer. A node whose system has no place
 /// for such a file serves readers all the same.
-fn allow_development(config: &mut Config, addresses: &Addresses) {
+fn development_key(config: &Config, addresses: &Addresses) -> Option<DevKey> {
     let ports = [addresses.http.port(), addresses.grpc.port(), addresses.admin.port()];
     if !DevKey::is_wanted(config) {
         // Those of a server that had these ports before would be offered to this one, and refused.
         if let Err(error) = DevKey::forget(&ports) {
             tracing::debug!(%error, "an old development key cannot be removed");
         }
-        return;
+        return None;
     }
     match DevKey::create(&ports) {
         Ok(key) => {
-            key.allow(&mut config.auth);
             let file = DevKey::path(ports[0]);
             tracing::info!(file = %file.display(), "no API key is configured: a development key is in this file, where the command line finds it");
+            Some(key)
         }
         Err(error) => {
-            tracing::warn!(%error, "no API key is configured and no development key can be kept: nobody may publish until there is an [[auth.key]]")
+            tracing::warn!(%error, "no API key is configured and no development key can be kept: nobody may publish until there is an [[auth.key]]");
+            None
         }
     }
 }
 
-fn build_node(config: Config, root: &Tasks, started: Instant) -> Result<Node, BuildError> {
+/// Who may do what by a configuration.
+fn accepting(config: &Config, development: Option<&DevKey>) -> AuthConfig {
+    let mut auth = config.auth.clone();
+    if let Some(key) = development.filter(|_| DevKey::is_wanted(config)) {
+        key.allow(&mut auth);
+    }
+    auth
+}
+
+fn build_node(config: Config, development: Option<DevKey>, root: &Tasks, started: Instant) -> Result<Node, BuildError> {
     let id = NodeId::new(&config.node.id, Moment::now().unix_us.unsigned_abs());
     let lone = Arc::new(LoneNode::new(id.clone()));
     count_members(config.cluster.expect);
+    let session_tokens = http::longpoll::SessionTokens::random(id.clone()).ok_or(BuildError::Randomness)?;
     let pubsub = PubSub::new(lone.clone());
-    let auth = Arc::new(Auth::new(&config.auth));
+    let auth = Arc::new(Auth::new(&accepting(&config, development.as_ref())));
     let (bars, bars_workers) =
         Bars::start(&settings::bars(&config)).map_err(|cause| BuildError::Threads { what: "the bars", cause })?;
     let seams = MarketSeams {
@@ -262,11 +303,14 @@ fn build_node(config: Config, root: &Tasks, started: Instant) -> Result<Node, Bu
     let config = &live.config;
     let router = live.router(&market, &rooms)?;
     let inner = root.branch();
-    let workers =
-        Workers::start(settings::workers(config), router, &pubsub, &tokio::runtime::Handle::current(), inner.tracker())
-            .map_err(|cause| BuildError::Threads { what: "the socket workers", cause })?;
-    let door =
-        Arc::new(Door::new(config.limits.connections_for(settings::open_files()), config.limits.accepts_per_second));
+    let feeds = RunningFeeds::new(settings::MarketSink(market.clone()), inner.branch());
+    let tls = config.listen.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
+    let door = Arc::new(Door::new(config.limits.connections_for(settings::open_files()), &config.limits));
+    let mut workers = settings::workers(config);
+    let limiting = Arc::clone(&door);
+    workers.join_limit = Some(Arc::new(move |socket, now| limiting.admission.join(socket, now)));
+    let workers = Workers::start(workers, router, &pubsub, &tokio::runtime::Handle::current(), inner.tracker())
+        .map_err(|cause| BuildError::Threads { what: "the socket workers", cause })?;
     Ok(Node {
         id,
         pubsub,
@@ -276,13 +320,16 @@ fn build_node(config: Config, root: &Tasks, started: Instant) -> Result<Node, Bu
         workers,
         rooms,
         idempotency: Idempotency::default(),
+        session_tokens,
         health: Health::default(),
         stop: Stop::default(),
         door,
+        tls,
         accepting: root.branch(),
         inner,
         started,
-        feeds: OnceLock::new(),
+        feeds,
+        development,
         live: ArcSwap::from_pointee(live),
     })
 }
@@ -303,7 +350,17 @@ fn start_housekeeping(node: &Arc<Node>) {
     let (market, cancel) = (node.market.clone(), node.inner.cancelled().clone());
     node.inner.supervise("market sweep", &node.stop, move || market.clone().run(cancel.clone()));
     let keeper = Arc::clone(node);
+    node.inner.supervise("token keys", &node.stop, move || {
+        let node = Arc::clone(&keeper);
+        let cancel = node.inner.cancelled().clone();
+        keep_keys(move || Arc::clone(&node.live().auth), cancel)
+    });
+    let keeper = Arc::clone(node);
     node.inner.supervise("housekeeping", &node.stop, move || keep_house(Arc::clone(&keeper), UPKEEP));
+    if let Some(tls) = node.tls.clone() {
+        let cancel = node.inner.cancelled().clone();
+        node.inner.supervise("certificate", &node.stop, move || Arc::clone(&tls).watch(UPKEEP, cancel.clone()));
+    }
 }
 
 async fn keep_house(node: Arc<Node>, every: Duration) {
@@ -352,5 +409,6 @@ async fn drain_in_order(node: &Arc<Node>, delay: Duration, spread: Duration) {
     if requests.is_err() {
         tracing::warn!("requests are cut off that did not end in time");
     }
+    node.feeds.end().await;
     node.inner.end().await;
 }

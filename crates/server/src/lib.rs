@@ -7,9 +7,12 @@
 
 mod access;
 mod admin;
+mod admission;
 mod app;
 pub mod auth;
 pub mod config;
+mod demo;
+mod feeds;
 mod follow;
 mod grpc;
 mod http;
@@ -18,8 +21,11 @@ mod lifecycle;
 mod listener;
 mod live;
 mod metrics;
+mod reload;
+mod renewal;
 mod settings;
 pub mod telemetry;
+mod tls;
 mod topics;
 
 pub use app::{Addresses, App, BuildError};

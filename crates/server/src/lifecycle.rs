@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::Notify,
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -222,11 +223,13 @@ impl Health {
     }
 }
 
-/// Asks a node to end; cloning is cheap. The first request drains it, a second one ends it at once.
+/// Asks a node to end, or to read its configuration anew; cloning is cheap. The first request to end drains it, a second one ends it at
+/// once.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     drain: CancellationToken,
     now: CancellationToken,
+    reload: Arc<Notify>,
     failed: Arc<OnceLock<&'static str>>,
 }
 
@@ -255,6 +258,16 @@ impl Stop {
         self.drain.cancel();
     }
 
+    /// Asks the node to read its configuration anew. Requests that come while it does so are one.
+    pub fn request_reload(&self) {
+        self.reload.notify_one();
+    }
+
+    /// Resolves when the configuration is to be read anew.
+    pub(crate) async fn reload_requested(&self) {
+        self.reload.notified().await;
+    }
+
     /// Whether a part of the node has failed.
     pub(crate) fn outcome(&self) -> Result<(), Failed> {
         self.failed.get().map_or(Ok(()), |part| Err(Failed(part)))
@@ -270,7 +283,7 @@ impl Stop {
         self.now.cancelled().await;
     }
 
-    /// Turns SIGTERM and SIGINT into requests until the node ends.
+    /// Turns SIGTERM, SIGINT and SIGHUP into requests until the node ends.
     ///
     /// # Errors
     /// If the system does not let us listen.
@@ -283,7 +296,8 @@ impl Stop {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
                 _ = hangup.recv() => {
-                    tracing::warn!("SIGHUP: this version re-reads no configuration while it runs; restart to apply changes");
+                    tracing::info!("SIGHUP: reading the configuration again");
+                    self.request_reload();
                     continue;
                 }
             };

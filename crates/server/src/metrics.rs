@@ -12,6 +12,10 @@ pub(crate) const HTTP_DURATION: &str = "http_request_duration_seconds";
 pub(crate) const GRPC_REQUESTS: &str = "tickwire_grpc_requests_total";
 /// Network connections that are open, by `port`; sockets that a worker has taken over count in `tickwire_connections`.
 pub(crate) const OPEN: &str = "tickwire_open_connections";
+/// When the certificate of the public ports ends, in Unix seconds.
+pub(crate) const TLS_EXPIRY: &str = "tickwire_tls_certificate_expiry_timestamp_seconds";
+/// Looks at the files of the certificate that found something, by `outcome` (replaced, failed).
+pub(crate) const TLS_RELOADS: &str = "tickwire_tls_reloads_total";
 /// What was turned away at the door, by `reason`.
 pub(crate) const REFUSED: &str = "tickwire_refused_total";
 /// Event streams and gRPC subscriptions that are open, by `transport`.
@@ -22,10 +26,20 @@ pub(crate) const STREAM_LAG: &str = "tickwire_stream_lag_seconds";
 pub(crate) const PANICS: &str = "tickwire_panics_total";
 /// Tasks that ended before their time, by `unit` and `outcome` (error, panic, gave_up).
 pub(crate) const UNITS: &str = "tickwire_unit_exits_total";
+/// Attempts to read the configuration anew, by `outcome` (ok, refused).
+pub(crate) const RELOADS: &str = "tickwire_config_reloads_total";
+/// Whether the last attempt to read the configuration succeeded, 0 or 1.
+pub(crate) const RELOAD_OK: &str = "tickwire_config_last_reload_successful";
 /// Members of the cluster, by `state`.
 pub(crate) const MEMBERS: &str = "tickwire_cluster_members";
 /// Whether the node is ready, 0 or 1.
 pub(crate) const READY: &str = "tickwire_ready";
+/// Keys that verify tokens, by `source` (secret, file, url).
+pub(crate) const TOKEN_KEYS: &str = "tickwire_token_keys";
+/// Readings of keys that verify tokens, by `source` (file, url) and `outcome` (ok, error).
+pub(crate) const TOKEN_KEY_LOADS: &str = "tickwire_token_key_loads_total";
+/// When keys that verify tokens were last read with success, by `source`.
+pub(crate) const TOKEN_KEYS_LOADED: &str = "tickwire_token_keys_loaded_timestamp_seconds";
 /// Rooms whose history is kept.
 pub(crate) const ROOMS: &str = "tickwire_rooms";
 
@@ -43,13 +57,20 @@ pub(crate) fn describe() {
     describe_histogram!(HTTP_DURATION, Unit::Seconds, "Time from a request's head to its answer's head");
     describe_counter!(GRPC_REQUESTS, Unit::Count, "gRPC calls, by method and code");
     describe_gauge!(OPEN, Unit::Count, "Open network connections, by port");
+    describe_gauge!(TLS_EXPIRY, Unit::Seconds, "When the certificate of the public ports ends, in Unix time");
+    describe_counter!(TLS_RELOADS, Unit::Count, "Certificate files that were replaced or cannot be used, by outcome");
     describe_counter!(REFUSED, Unit::Count, "What was turned away at the door, by reason");
     describe_gauge!(STREAMS, Unit::Count, "Open event streams and gRPC subscriptions, by transport");
     describe_histogram!(STREAM_LAG, Unit::Seconds, "Time from the acceptance of a message until a stream took it");
     describe_counter!(PANICS, Unit::Count, "Panics caught");
     describe_counter!(UNITS, Unit::Count, "Tasks that ended before their time, by outcome");
+    describe_counter!(RELOADS, Unit::Count, "Attempts to read the configuration anew, by outcome");
+    describe_gauge!(RELOAD_OK, Unit::Count, "Whether the last attempt to read the configuration succeeded");
     describe_gauge!(MEMBERS, Unit::Count, "Members of the cluster, by state");
     describe_gauge!(READY, Unit::Count, "Whether the node is ready");
+    describe_gauge!(TOKEN_KEYS, Unit::Count, "Keys that verify tokens, by source");
+    describe_counter!(TOKEN_KEY_LOADS, Unit::Count, "Readings of keys that verify tokens, by source and outcome");
+    describe_gauge!(TOKEN_KEYS_LOADED, Unit::Seconds, "When keys that verify tokens were last read with success");
     describe_gauge!(ROOMS, Unit::Count, "Rooms whose history is kept");
     tickwire_pubsub::metrics::describe();
     tickwire_market::metrics::describe();
@@ -58,6 +79,7 @@ pub(crate) fn describe() {
     tickwire_channels::metrics::describe();
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     counter!(PANICS).absolute(0);
+    gauge!(RELOAD_OK).set(1.0);
     counter!(HTTP_REQUESTS, "status" => "200", "method" => "GET").increment(0);
     tickwire_pubsub::metrics::dropped(ROOM_HISTORY, 0);
 }

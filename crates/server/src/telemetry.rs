@@ -16,7 +16,7 @@ use std::{
 use ::metrics::counter;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
 use crate::{
     config::{LogConfig, LogFormat},
@@ -53,16 +53,31 @@ pub fn init(config: &LogConfig, color: bool) -> Result<(), TelemetryError> {
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
     let started = if text {
-        builder.with_ansi(color && std::io::stderr().is_terminal()).with_target(false).try_init()
+        registry.with(lines.with_ansi(color && std::io::stderr().is_terminal()).with_target(false)).try_init()
     } else {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        registry.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
     };
     started.map_err(|_| TelemetryError::Taken)?;
+    let _ = FILTER.set(handle);
     recorder();
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// The filter of the process's logs, where [`init`] has been called.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Logs at another level from now on; one that the configuration has checked.
+pub(crate) fn set_level(level: &str) {
+    let Some(filter) = FILTER.get() else { return };
+    let changed = EnvFilter::try_new(level).map(|level| filter.reload(level));
+    if !matches!(changed, Ok(Ok(()))) {
+        tracing::error!(level, "the log level could not be changed");
+    }
 }
 
 /// The process's metrics, installed on the first call.

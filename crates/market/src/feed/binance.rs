@@ -23,7 +23,7 @@ use crate::unit::{BackOff, BackOffBounds};
 use crate::{Quote, QuoteFields, Symbol};
 
 /// Which stream to follow and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BinanceConfig {
     /// Where the combined stream is. Unless it names its own `streams`, they are added from `symbols`. Spot is the default;
     /// `wss://fstream.binance.com/stream` has the USDⓈ-M futures, `wss://dstream.binance.com/stream` the COIN-M ones.

@@ -17,7 +17,7 @@ use super::{QuoteSink, SinkError, metrics as names, unix_us};
 use crate::unit::{BackOff, BackOffBounds, panic_text};
 
 /// A feed to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FeedConfig {
     /// Its name in logs, metrics and status.
     pub name: String,
@@ -28,7 +28,7 @@ pub struct FeedConfig {
 }
 
 /// What a feed is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum FeedKind {
     /// Recorded files.
     Replay(ReplayConfig),
@@ -51,7 +51,7 @@ impl FeedKind {
 }
 
 /// When a feed that crashed or failed is started again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RestartPolicy {
     /// The pauses before restarts.
     pub back_off: BackOffBounds,

@@ -1,0 +1,217 @@
+//! SIGHUP: the configuration is read anew, and what can change without a restart does, all at once or not at all.
+//!
+//! [`plan`] is pure: it says what comes into force, what changes and what has to wait for a restart.
+
+use std::sync::Arc;
+
+use ::metrics::{counter, gauge};
+
+use crate::{
+    app::Node,
+    config::{Config, ConfigErrors, Entry, Sources},
+    live::Live,
+    metrics, telemetry,
+};
+
+/// Settings that are built into what runs: sections by their name, single keys in full.
+const NEEDS_RESTART: [&str; 12] = [
+    "node",
+    "listen",
+    "cluster",
+    "market",
+    "runtime",
+    "otel",
+    "log.format",
+    "limits.connections",
+    "limits.accepts_per_second",
+    "limits.joins_per_second",
+    "limits.outbox_bytes",
+    "limits.header_timeout",
+];
+
+/// What a new configuration means to a node that runs.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// What comes into force: the new settings, with the old ones where only a restart would change them.
+    pub(crate) config: Config,
+    /// Changes that come into force, as `key: old -> new`.
+    pub(crate) applied: Vec<String>,
+    /// Changes that wait for a restart.
+    pub(crate) waiting: Vec<String>,
+}
+
+/// Compares what is in force with what was read.
+pub(crate) fn plan(old: &Config, mut new: Config) -> Plan {
+    let (mut applied, mut waiting) = (Vec::new(), Vec::new());
+    let entries = merge(&old.entries, &new.entries);
+    for (key, before, after) in &entries {
+        let change = || format!("{key}: {} -> {}", shown(*before), shown(*after));
+        if before.map(|entry| &entry.value) == after.map(|entry| &entry.value) {
+            continue;
+        }
+        if needs_restart(key) { waiting.push(change()) } else { applied.push(change()) }
+    }
+    // Secrets are masked where they are shown, so that a new one looks like the old one.
+    if old.auth != new.auth && !applied.iter().any(|change| change.starts_with("auth")) {
+        applied.push("auth: another secret".to_owned());
+    }
+    let in_force = |(key, before, after): &(String, Option<&Entry>, Option<&Entry>)| {
+        let entry = if needs_restart(key) { before } else { after };
+        entry.cloned()
+    };
+    let in_force = entries.iter().filter_map(in_force).collect();
+    new.entries = in_force;
+    keep_what_runs(old, &mut new);
+    Plan { config: new, applied, waiting }
+}
+
+fn needs_restart(key: &str) -> bool {
+    NEEDS_RESTART.iter().any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+}
+
+/// Every key of either side, in the order of the new one, with both values.
+fn merge<'a>(old: &'a [Entry], new: &'a [Entry]) -> Vec<(String, Option<&'a Entry>, Option<&'a Entry>)> {
+    fn find<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Entry> {
+        entries.iter().find(|entry| entry.key == key)
+    }
+    let of_new = new.iter().map(|entry| (entry.key.clone(), find(old, &entry.key), Some(entry)));
+    let gone = old.iter().filter(|entry| find(new, &entry.key).is_none()).map(|entry| (entry.key.clone(), Some(entry), None));
+    of_new.chain(gone).collect()
+}
+
+fn shown(entry: Option<&Entry>) -> &str {
+    entry.and_then(|entry| entry.value.as_deref()).unwrap_or("unset")
+}
+
+/// The settings of [`NEEDS_RESTART`].
+fn keep_what_runs(old: &Config, new: &mut Config) {
+    new.node = old.node.clone();
+    new.listen = old.listen.clone();
+    new.cluster = old.cluster.clone();
+    new.market = old.market.clone();
+    new.delivery = old.delivery.clone();
+    new.runtime = old.runtime.clone();
+    new.log.format = old.log.format;
+    new.limits.connections = old.limits.connections;
+    new.limits.accepts_per_second = old.limits.accepts_per_second;
+    new.limits.joins_per_second = old.limits.joins_per_second;
+    new.limits.outbox_bytes = old.limits.outbox_bytes;
+    new.limits.header_timeout = old.limits.header_timeout;
+}
+
+/// Waits for requests to reload, and obeys them, until the node ends.
+pub(crate) async fn obey(node: Arc<Node>, sources: Sources) {
+    let cancelled = node.inner.cancelled().clone();
+    while cancelled.run_until_cancelled(node.stop.reload_requested()).await.is_some() {
+        match reload(&node, &sources).await {
+            Ok(()) => succeeded(true),
+            Err(error) => {
+                succeeded(false);
+                tracing::error!("the configuration stays as it is, the new one cannot be used:\n{error}");
+            }
+        }
+    }
+}
+
+fn succeeded(success: bool) {
+    counter!(metrics::RELOADS, "outcome" => if success { "ok" } else { "refused" }).increment(1);
+    gauge!(metrics::RELOAD_OK).set(if success { 1.0 } else { 0.0 });
+}
+
+/// Why nothing has changed.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error("channel: {0}")]
+    Pattern(#[from] tickwire_channels::BadPattern),
+}
+
+async fn reload(node: &Arc<Node>, sources: &Sources) -> Result<(), ReloadError> {
+    let new = Config::load(sources.clone())?;
+    let old = node.live();
+    let Plan { config, applied, waiting } = plan(&old.config, new);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let auth = match config.auth == old.config.auth {
+        true => Arc::clone(&old.auth),
+        false => Arc::new(old.auth.renewed(&node.with_development_key(&config))),
+    };
+    let level_changed = config.log.level != old.config.log.level;
+    let live = Live::new(config, auth);
+    // All that can fail comes before all that cannot be taken back.
+    let router = live.router(&node.market, &node.rooms)?;
+    if level_changed {
+        telemetry::set_level(&live.config.log.level);
+    }
+    node.workers.route(router);
+    let feeds = live.config.feeds.clone();
+    node.replace_live(live);
+    node.feeds.replace(&feeds).await;
+    report(&applied, &waiting);
+    Ok(())
+}
+
+fn report(applied: &[String], waiting: &[String]) {
+    match applied {
+        [] => tracing::info!("the configuration was read again, and nothing that can change while the node runs has changed"),
+        _ => tracing::info!(changed = applied.join("; "), "the configuration was read again; new sockets, joins and requests follow it"),
+    }
+    if !waiting.is_empty() {
+        tracing::warn!(unchanged = waiting.join("; "), "these changes need a restart and are not in force");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(sets: &[&str]) -> Config {
+        Config::load(Sources { sets: sets.iter().map(|set| (*set).to_owned()).collect(), ..Sources::default() }).unwrap()
+    }
+
+    #[test]
+    fn what_can_change_changes_and_the_rest_waits() {
+        let old = config(&["listen.http=127.0.0.1:1", "log.level=info", "limits.body_bytes=1MiB"]);
+        let new = config(&["listen.http=127.0.0.1:2", "log.level=debug", "limits.body_bytes=2MiB", "limits.outbox_bytes=2MiB"]);
+        let plan = plan(&old, new);
+        assert_eq!(plan.applied, ["limits.body_bytes: \"1MiB\" -> \"2MiB\"", "log.level: \"info\" -> \"debug\""]);
+        assert_eq!(
+            plan.waiting,
+            ["listen.http: \"127.0.0.1:1\" -> \"127.0.0.1:2\"", "limits.outbox_bytes: \"1MiB\" -> \"2MiB\""]
+        );
+        assert_eq!(plan.config.listen, old.listen);
+        assert_eq!(plan.config.limits.outbox_bytes, old.limits.outbox_bytes);
+        assert_eq!((plan.config.limits.body_bytes, plan.config.log.level.as_str()), (2 << 20, "debug"));
+    }
+
+    /// A second reload says again what still waits, and a third that takes it back says nothing.
+    #[test]
+    fn what_waits_is_said_until_it_is_taken_back() {
+        let first = config(&["market.ring=100"]);
+        let second = plan(&first, config(&["market.ring=200"]));
+        let again = plan(&second.config, config(&["market.ring=200"]));
+        assert_eq!((again.waiting.len(), again.applied.len()), (1, 0), "{again:?}");
+        let back = plan(&again.config, config(&["market.ring=100"]));
+        assert!(back.waiting.is_empty() && back.applied.is_empty(), "{back:?}");
+    }
+
+    #[test]
+    fn a_secret_that_changed_is_said_without_showing_it() {
+        let secret = |letter: &str| config(&[&format!("auth.jwt.hs256_secret={}", letter.repeat(32))]);
+        let plan = plan(&secret("a"), secret("b"));
+        assert_eq!(plan.applied, ["auth: another secret"]);
+    }
+
+    /// Every key of the default file that is said to need a restart keeps its value, and no other one does.
+    #[test]
+    fn the_table_and_the_deed_agree() {
+        for key in NEEDS_RESTART {
+            assert!(needs_restart(key) && needs_restart(&format!("{key}.x")) && !needs_restart(&format!("{key}x")));
+        }
+        for key in ["auth.publish", "socket[0].origins", "channel[1].kind", "feed[0].kind", "log.level", "drain.spread"] {
+            assert!(!needs_restart(key), "{key}");
+        }
+    }
+}
