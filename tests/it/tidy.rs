@@ -55,13 +55,14 @@ fn rust_sources() -> impl Iterator<Item = (PathBuf, String)> {
 }
 
 /// The arrows of ARCHITECTURE.md. A crate that is not listed here has none: a new room says first what it may know.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("proto", &[]),
     ("pubsub", &["proto"]),
     ("market", &["proto", "pubsub"]),
     ("channels", &["pubsub"]),
+    ("demo", &["channels", "pubsub"]),
     ("client", &["channels", "pubsub"]),
-    ("server", &["proto", "pubsub", "market", "channels"]),
+    ("server", &["proto", "pubsub", "market", "channels", "demo"]),
     ("bench", &["client", "channels", "proto", "pubsub"]),
     ("cli", &["server", "client", "bench", "market", "proto", "pubsub"]),
 ];

@@ -3,6 +3,7 @@
 //! Nothing here reads or writes; the HTTP server asks [`check`] and answers what it says.
 
 mod origin;
+mod protocols;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,6 +12,7 @@ use base64::{
     engine::{GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
 pub use origin::{OriginMismatch, OriginRule, OriginRuleError, Origins};
+pub use protocols::{AuthToken, Chosen, ProtocolError, Protocols};
 use ring::digest;
 
 use crate::serializer::{BadVsn, WireFormat};
@@ -26,6 +28,15 @@ pub struct UpgradeRequest<'a> {
     pub headers: &'a [(&'a str, &'a [u8])],
 }
 
+/// What an endpoint asks of a request beyond a valid upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// From which pages.
+    pub origins: Origins,
+    /// Which subprotocols.
+    pub protocols: Protocols,
+}
+
 /// A request that may be upgraded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upgrade {
@@ -35,8 +46,10 @@ pub struct Upgrade {
     pub format: WireFormat,
     /// Everything from the query, `vsn` included, for the application.
     pub params: Params,
-    // The subprotocol to answer with, and the token that came in it, have their place here. Without that feature offered subprotocols are
-    // ignored.
+    /// The value of the answer's `Sec-WebSocket-Protocol`, if it has one.
+    pub protocol: Option<String>,
+    /// The token that came as a subprotocol.
+    pub auth_token: Option<AuthToken>,
 }
 
 /// Why a request is not upgraded.
@@ -54,6 +67,9 @@ pub enum Refusal {
     /// A page that may not connect.
     #[error(transparent)]
     Origin(#[from] OriginMismatch),
+    /// Subprotocols that are not taken here.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
 }
 
 impl Refusal {
@@ -63,6 +79,7 @@ impl Refusal {
         match self {
             Self::NotAnUpgrade(_) | Self::Query(_) => 400,
             Self::Vsn(_) | Self::Origin(_) => 403,
+            Self::Protocol(error) => error.status(),
         }
     }
 
@@ -74,6 +91,7 @@ impl Refusal {
             Self::Query(_) => "bad_query",
             Self::Vsn(_) => "bad_vsn",
             Self::Origin(_) => "origin_not_allowed",
+            Self::Protocol(error) => error.code(),
         }
     }
 }
@@ -82,12 +100,13 @@ impl Refusal {
 ///
 /// # Errors
 /// If it is refused; the error has the status to answer with.
-pub fn check(request: &UpgradeRequest<'_>, origins: &Origins) -> Result<Upgrade, Refusal> {
+pub fn check(request: &UpgradeRequest<'_>, policy: &Policy) -> Result<Upgrade, Refusal> {
     let accept = check_upgrade(request).map_err(Refusal::NotAnUpgrade)?;
     let params = Params::parse(request.query.unwrap_or_default())?;
     let format = WireFormat::from_vsn(params.get("vsn"))?;
-    origins.check(request.single("origin"), request.single("host"))?;
-    Ok(Upgrade { accept, format, params })
+    policy.origins.check(request.single("origin"), request.single("host"))?;
+    let Chosen { protocol, auth_token } = policy.protocols.choose(request.values("sec-websocket-protocol"))?;
+    Ok(Upgrade { accept, format, params, protocol, auth_token })
 }
 
 fn check_upgrade(request: &UpgradeRequest<'_>) -> Result<String, &'static str> {

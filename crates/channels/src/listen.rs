@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    handshake::{self, Origins, Upgrade, UpgradeRequest},
+    handshake::{self, AuthToken, Origins, Policy, Protocols, Upgrade, UpgradeRequest},
     socket::{MountLimits, SocketInfo},
     worker::Workers,
 };
@@ -28,13 +28,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKES_MAX: usize = 1_024;
 
 /// Decides on a connection and says what its channels may know of it. `None` refuses it, 403.
-type Connect = Arc<dyn Fn(SocketInfo) -> Option<SocketInfo> + Send + Sync>;
+type Connect = Arc<dyn Fn(SocketInfo, Option<AuthToken>) -> Option<SocketInfo> + Send + Sync>;
 
 /// Where sockets connect to, and which may.
 #[derive(Clone)]
 pub struct Endpoint {
     path: String,
-    origins: Origins,
+    policy: Policy,
     limits: Arc<MountLimits>,
     connect: Connect,
 }
@@ -44,13 +44,20 @@ impl Endpoint {
     #[must_use]
     pub fn new(path: &str) -> Self {
         let path = format!("{}/websocket", path.trim_end_matches('/'));
-        Self { path, origins: Origins::default(), limits: Arc::default(), connect: Arc::new(Some) }
+        Self { path, policy: Policy::default(), limits: Arc::default(), connect: Arc::new(|info, _| Some(info)) }
     }
 
     /// From which pages sockets are taken.
     #[must_use]
     pub fn origins(mut self, origins: Origins) -> Self {
-        self.origins = origins;
+        self.policy.origins = origins;
+        self
+    }
+
+    /// Which subprotocols it takes, and whether a token may come as one.
+    #[must_use]
+    pub fn protocols(mut self, protocols: Protocols) -> Self {
+        self.policy.protocols = protocols;
         self
     }
 
@@ -61,9 +68,12 @@ impl Endpoint {
         self
     }
 
-    /// Lets `connect` decide on each connection. It must not block.
+    /// Lets `connect` decide on each connection, by what is known of it and the token that came as its subprotocol. It must not block.
     #[must_use]
-    pub fn connect(mut self, connect: impl Fn(SocketInfo) -> Option<SocketInfo> + Send + Sync + 'static) -> Self {
+    pub fn connect(
+        mut self,
+        connect: impl Fn(SocketInfo, Option<AuthToken>) -> Option<SocketInfo> + Send + Sync + 'static,
+    ) -> Self {
         self.connect = Arc::new(connect);
         self
     }
@@ -71,7 +81,7 @@ impl Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("path", &self.path).field("origins", &self.origins).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("path", &self.path).field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 
@@ -143,6 +153,7 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, endpoint: &Endpoint, wor
 
 struct Accepted {
     accept: String,
+    protocol: Option<String>,
     info: SocketInfo,
     /// Where the request ends and the client's first frames begin.
     head_len: usize,
@@ -150,8 +161,9 @@ struct Accepted {
 
 impl Accepted {
     async fn upgrade(self, mut stream: TcpStream, bytes: &[u8], workers: &Workers) -> io::Result<()> {
+        let protocol = self.protocol.map_or(String::new(), |name| format!("sec-websocket-protocol: {name}\r\n"));
         let head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {}\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {}\r\n{protocol}\r\n",
             self.accept
         );
         stream.write_all(head.as_bytes()).await?;
@@ -173,7 +185,7 @@ fn answer(bytes: &[u8], peer: SocketAddr, endpoint: &Endpoint) -> Option<Result<
         Err(error) => return Some(Err(Rejected::new("400 Bad Request", error.to_string()))),
     };
     Some(match decide(&request, peer, endpoint) {
-        Ok((accept, info)) => Ok(Accepted { accept, info, head_len }),
+        Ok((accept, protocol, info)) => Ok(Accepted { accept, protocol, info, head_len }),
         // A refused client may ask again on the same connection. Where there is a body, we would have to know its end.
         Err(refused) => Err(Rejected { next: (!has_body(&request)).then_some(head_len), ..refused }),
     })
@@ -188,7 +200,7 @@ fn decide(
     request: &httparse::Request<'_, '_>,
     peer: SocketAddr,
     endpoint: &Endpoint,
-) -> Result<(String, SocketInfo), Rejected> {
+) -> Result<(String, Option<String>, SocketInfo), Rejected> {
     let target = request.path.unwrap_or_default();
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     if path.strip_suffix('/').unwrap_or(path) != endpoint.path {
@@ -196,11 +208,13 @@ fn decide(
     }
     let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|header| (header.name, header.value)).collect();
     let upgrade = UpgradeRequest { method: request.method.unwrap_or_default(), query, headers: &headers };
-    let Upgrade { accept, format, params } = handshake::check(&upgrade, &endpoint.origins).map_err(|refusal| {
+    let upgrade = handshake::check(&upgrade, &endpoint.policy).map_err(|refusal| {
         let status = if refusal.status() == 403 { "403 Forbidden" } else { "400 Bad Request" };
         Rejected::new(status, refusal.to_string())
     })?;
+    let Upgrade { accept, format, params, protocol, auth_token } = upgrade;
     let info = SocketInfo { params, ..SocketInfo::new(peer, format, Arc::clone(&endpoint.limits)) };
-    let info = (endpoint.connect)(info).ok_or_else(|| Rejected::new("403 Forbidden", "the connection is refused"))?;
-    Ok((accept, info))
+    let info = (endpoint.connect)(info, auth_token)
+        .ok_or_else(|| Rejected::new("403 Forbidden", "the connection is refused"))?;
+    Ok((accept, protocol, info))
 }

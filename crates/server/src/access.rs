@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tickwire_channels::SocketInfo;
+use tickwire_channels::{SocketInfo, handshake::AuthToken};
 
 use crate::{
     auth::{AuthError, Principal, unix_now},
@@ -25,6 +25,8 @@ pub(crate) struct Gate {
 pub(crate) struct SocketOwner {
     /// Who it belongs to.
     pub(crate) principal: Principal,
+    /// The token that it came with, for the playground; nobody else has a use for it.
+    shown: Option<AuthToken>,
     /// Its place among the connections, for as long as it lives.
     _permit: Option<Arc<Permit>>,
 }
@@ -32,7 +34,12 @@ pub(crate) struct SocketOwner {
 impl SocketOwner {
     /// Who opened a socket, and the place that it has.
     pub(crate) fn new(principal: Principal, permit: Option<Arc<Permit>>) -> Self {
-        Self { principal, _permit: permit }
+        Self { principal, shown: None, _permit: permit }
+    }
+
+    /// The same, with the token that it came with.
+    pub(crate) fn showing(self, token: Option<AuthToken>) -> Self {
+        Self { shown: token, ..self }
     }
 }
 
@@ -59,6 +66,11 @@ impl Gate {
     pub(crate) fn may_write(&self, socket: &SocketInfo, topic: &str) -> bool {
         owner(socket).is_some_and(|owner| owner.principal.may_send(topic, self.write).is_ok())
     }
+}
+
+/// The token that a socket came with, where the node keeps it: only the playground shows it to its client.
+pub(crate) fn shown_token(socket: &SocketInfo) -> Option<&str> {
+    owner(socket)?.shown.as_ref().map(AuthToken::expose)
 }
 
 fn owner(socket: &SocketInfo) -> Option<&SocketOwner> {

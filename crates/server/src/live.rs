@@ -9,6 +9,7 @@ use crate::{
     access::Gate,
     auth::Auth,
     config::{ChannelKind, ChannelRule, Config},
+    demo,
     http::mount::Mount,
     topics::{
         room::{RoomKind, RoomRule, Rooms},
@@ -58,7 +59,7 @@ impl Live {
     /// # Errors
     /// A pattern is none.
     pub(crate) fn router(&self, market: &Market, rooms: &Arc<Rooms>) -> Result<Router, tickwire_channels::BadPattern> {
-        self.channels.iter().try_fold(Router::new(), |router, setting| {
+        self.channels.iter().try_fold(demo::routes(&self.config), |router, setting| {
             let pattern = setting.rule.pattern.to_string().parse()?;
             let gate = setting.gate;
             Ok(match &setting.room {

@@ -46,7 +46,7 @@ impl Demo {
         let workers = Workers::start(config, router, &pubsub, runtime.handle(), &TaskTracker::new()).unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let endpoint = Endpoint::new("/socket").limits(limits).connect(connect);
+        let endpoint = Endpoint::new("/socket").limits(limits).connect(|info, _| connect(info));
         let serving = listen(listener, endpoint, workers.clone());
         TaskTracker::new().spawn_on(serving, runtime.handle());
         Self { address, workers, runtime }

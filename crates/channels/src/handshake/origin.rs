@@ -35,9 +35,7 @@ pub struct OriginRuleError {
 
 /// A page may not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "origin {seen:?} is not allowed: expected {expected}; if it is a page of yours, add it to `origins` of this [[socket]]"
-)]
+#[error("origin {seen:?} is not allowed: expected {expected}")]
 pub struct OriginMismatch {
     /// The `Origin` header.
     pub seen: String,

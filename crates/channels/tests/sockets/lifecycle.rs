@@ -46,7 +46,7 @@ fn draining_closes_all_sockets_and_takes_no_more() {
 
 #[test]
 fn sockets_are_disconnected_by_what_is_known_of_them() {
-    let endpoint = Endpoint::new("/socket").connect(|info| {
+    let endpoint = Endpoint::new("/socket").connect(|info, _| {
         let id = info.params.get("id").map(str::to_owned);
         (id.as_deref() != Some("nobody")).then_some(SocketInfo { id, ..info })
     });
@@ -64,7 +64,7 @@ fn sockets_are_disconnected_by_what_is_known_of_them() {
 
 #[test]
 fn a_socket_ends_with_its_token() {
-    let endpoint = Endpoint::new("/socket").connect(|info| {
+    let endpoint = Endpoint::new("/socket").connect(|info, _| {
         let expires_at = Some(Instant::now() + Duration::from_millis(100));
         Some(SocketInfo { expires_at, ..info })
     });

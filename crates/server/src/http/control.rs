@@ -10,20 +10,24 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use tickwire_channels::CloseReason;
+use tickwire_channels::{CloseReason, SocketInfo};
 use tickwire_market::LatestError;
 
 use super::{PathText, Writer, body, problem::Problem, quotes::json_answer, symbol};
 use crate::app::Node;
 
+/// Whose sockets are closed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Disconnect {
-    user: String,
+    /// All of a user's, by the `sub` of their tokens.
+    user: Option<String>,
+    /// Those of one socket id, such as `users_socket:ann`.
+    id: Option<String>,
 }
 
-/// `POST /v1/disconnect`: closes the sockets of a user, 1001. The user's token stays valid: whoever must not come back needs another secret
-/// or a short life of tokens.
+/// `POST /v1/disconnect`: closes the sockets of a user or of a socket id, 1001. The user's token stays valid: whoever must not come back
+/// needs another secret or a short life of tokens.
 pub(super) async fn disconnect(
     State(node): State<Arc<Node>>,
     writer: Writer,
@@ -31,12 +35,17 @@ pub(super) async fn disconnect(
     body: Body,
 ) -> Result<Response, Problem> {
     writer.principal.may_administer()?;
-    let Disconnect { user } = body::read_json(&headers, body, node.live().config.limits.body_bytes).await?;
-    if user.is_empty() {
-        return Err(Problem::bad_request("invalid_user", "user is empty, expected the `sub` of a token."));
-    }
-    tracing::info!(by = ?writer.principal.who(), "sockets of a user are disconnected");
-    node.workers.close_where(move |socket| socket.user.as_deref() == Some(&user), CloseReason::Disconnected);
+    let Disconnect { user, id } = body::read_json(&headers, body, node.live().config.limits.body_bytes).await?;
+    let picks: Box<dyn Fn(&SocketInfo) -> bool + Send + Sync> = match (user, id) {
+        (Some(user), None) if !user.is_empty() => Box::new(move |socket| socket.user.as_deref() == Some(&user)),
+        (None, Some(id)) if !id.is_empty() => Box::new(move |socket| socket.id.as_deref() == Some(&id)),
+        _ => {
+            let detail = "Expected either user, the `sub` of a token, or id, a socket id such as \"users_socket:ann\"; not empty.";
+            return Err(Problem::bad_request("invalid_user", detail));
+        }
+    };
+    tracing::info!(by = ?writer.principal.who(), "sockets are disconnected");
+    node.workers.close_where(picks, CloseReason::Disconnected);
     Ok(StatusCode::ACCEPTED.into_response())
 }
 

@@ -4,6 +4,8 @@ mod bars;
 mod body;
 mod broadcast;
 mod control;
+mod demo;
+mod identify;
 pub(crate) mod mount;
 mod openapi;
 mod page;
@@ -21,7 +23,7 @@ use axum::{
     http::{HeaderMap, Method, Uri, header, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use futures_util::FutureExt as _;
 use tickwire_channels::handshake;
@@ -47,6 +49,9 @@ pub(crate) fn router(node: &Arc<Node>) -> Router {
         .route("/v1/topics/{*rest}", post(broadcast::publish))
         .route("/v1/disconnect", post(control::disconnect))
         .route("/v1/cache/{*rest}", post(control::refresh))
+        .route("/demo/publish", any(demo::publish))
+        .route("/demo/publish_binary", any(demo::publish_binary))
+        .route("/demo/disconnect", any(demo::disconnect))
         .fallback(mount::answer)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(from_fn(observe))

@@ -44,6 +44,10 @@ fn socket(s: &Section<'_>) -> SocketMount {
         _ => Err("is not a path, for example \"/socket\": it begins with a slash and ends without one".to_owned()),
     };
     let frame_max = Size(64 << 20);
+    let max_frame = s.between("max_frame", Size(1 << 20), Size(1 << 10), frame_max).0;
+    // As much as Phoenix's server puts together, but no less than a frame may have where frames are small.
+    let max_message = Size(max_frame.clamp(1 << 20, 8_000_000));
+    let subprotocols = s.value_by("subprotocols", Vec::new(), read_subprotocols, Vec::show);
     let mount = SocketMount {
         path: s.value_by("path", "/socket".to_owned(), read_path, String::show),
         websocket: s.value("websocket", true),
@@ -51,13 +55,14 @@ fn socket(s: &Section<'_>) -> SocketMount {
         longpoll_window: s.between("longpoll_window", secs(10), millis(100), secs(300)),
         longpoll_token_max_age: s.between("longpoll_token_max_age", 14 * DAY, secs(1), 365 * DAY),
         idle_timeout: s.between("idle_timeout", secs(90), millis(100), DAY),
-        max_frame: s.between("max_frame", Size(1 << 20), Size(1 << 10), frame_max).0,
-        max_message: s.between("max_message", Size(1 << 20), Size(1 << 10), frame_max).0,
+        max_frame,
+        max_message: s.between("max_message", max_message, Size(1 << 10), frame_max).0,
         max_channels: s.between("max_channels", 1_000, 1, 1_000_000),
         origins: s.value("origins", Origins::SameHost),
         compress: s.value("compress", false),
-        auth_token: s.value("auth_token", true),
-        subprotocols: s.value_by("subprotocols", Vec::new(), read_subprotocols, Vec::show),
+        // It adds `phoenix` to what is taken, which who lists subprotocols of their own has to ask for.
+        auth_token: s.value("auth_token", subprotocols.is_empty()),
+        subprotocols,
     };
     if !mount.websocket && !mount.longpoll {
         s.problem(
@@ -65,12 +70,7 @@ fn socket(s: &Section<'_>) -> SocketMount {
             "and longpoll are both false: nobody can connect; set one to true or remove the [[socket]]",
         );
     }
-    if s.has("max_message") && mount.max_message < mount.max_frame {
-        let message =
-            format!("{} is smaller than max_frame; a message is at least a frame", Size(mount.max_message).show());
-        s.problem("max_message", message);
-    }
-    SocketMount { max_message: mount.max_message.max(mount.max_frame), ..mount }
+    mount
 }
 
 /// Names of subprotocols are tokens of HTTP (RFC 9110 §5.6.2).

@@ -1,0 +1,151 @@
+//! Who opens a socket or a session of long polling, and whether it may: the same for every transport.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::http::HeaderMap;
+use parking_lot::Mutex;
+use tickwire_channels::{
+    SocketInfo, WireFormat,
+    handshake::{AuthToken, Params, Policy, ProtocolError, Protocols, Refusal},
+};
+
+use super::mount::Mount;
+use crate::{
+    access::{self, SocketOwner},
+    app::Node,
+    auth::{AuthError, Principal, unix_now},
+    demo,
+    listener::Connection,
+    live::Live,
+    metrics,
+    telemetry::Throttle,
+};
+
+/// A client that wants to connect, after its transport found nothing wrong with the request.
+pub(super) struct Opening {
+    /// Where it comes from.
+    pub(super) connection: Connection,
+    /// What it speaks.
+    pub(super) format: WireFormat,
+    /// Its query.
+    pub(super) params: Params,
+    /// The token that came in a way of its own: as a subprotocol, or in the header of a long poll.
+    pub(super) auth_token: Option<AuthToken>,
+}
+
+/// Why a client may not connect.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Denied {
+    /// What it showed is not valid.
+    #[error(transparent)]
+    Credential(#[from] AuthError),
+    /// The playground refuses it, as it asked for.
+    #[error("the demo endpoint refuses connections whose parameter `reject` is error or reason")]
+    Demo,
+}
+
+impl Denied {
+    /// The stable name, for metrics and `docs/codes.md`.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Credential(error) => error.code(),
+            Self::Demo => "demo_reject",
+        }
+    }
+}
+
+/// What a mount asks of an upgrade.
+pub(super) fn policy(mount: &Mount) -> Policy {
+    let rules = &mount.rules;
+    let protocols = Protocols { auth_token: rules.auth_token, own: rules.subprotocols.clone() };
+    Policy { origins: rules.origins.clone(), protocols }
+}
+
+/// Decides on a client, and says what its channels may know of it.
+///
+/// # Errors
+/// If it may not connect.
+pub(super) async fn open(
+    node: &Node,
+    mount: &Mount,
+    headers: &HeaderMap,
+    opening: Opening,
+) -> Result<SocketInfo, Denied> {
+    let live = node.live();
+    let Opening { connection, format, params, auth_token } = opening;
+    let principal = identify(&live, headers, &params, auth_token.as_ref()).await?;
+    let mut info = SocketInfo::new(connection.peer, format, Arc::clone(&mount.limits));
+    info.user = principal.user().map(|user| user.to_string());
+    info.id = info.user.as_ref().map(|user| socket_id(user));
+    info.expires_at = access::expiry(&principal);
+    let mut owner = SocketOwner::new(principal, connection.permit);
+    if live.config.demo.enabled {
+        match demo::connect(&params) {
+            demo::Connect::Refuse => return Err(Denied::Demo),
+            demo::Connect::Accept { id } => info.id = id.or(info.id),
+        }
+        owner = owner.showing(auth_token);
+    }
+    info.params = params;
+    info.assigns = Arc::new(owner);
+    Ok(info)
+}
+
+/// The name of a user's sockets.
+fn socket_id(user: &str) -> String {
+    format!("users_socket:{user}")
+}
+
+/// Who opens it: by the token that came in its own way, by its parameter `token`, or by what a client that is no browser can put into its
+/// headers.
+async fn identify(
+    live: &Live,
+    headers: &HeaderMap,
+    params: &Params,
+    auth_token: Option<&AuthToken>,
+) -> Result<Principal, AuthError> {
+    let shown = auth_token.map(AuthToken::expose).filter(|token| !token.is_empty());
+    let Some(token) = shown.or_else(|| params.get("token").filter(|token| !token.is_empty())) else {
+        return live.auth.request(headers, unix_now());
+    };
+    match live.auth.bearer(token, unix_now()) {
+        // A playground takes any text for a token. Who shows one that means nothing here gets what somebody gets who shows none; what does
+        // mean something, and is not valid, is refused there as anywhere.
+        Err(AuthError::KeyUnknown | AuthError::TokensOff) if live.config.demo.enabled => Ok(live.auth.stranger()),
+        outcome => outcome,
+    }
+}
+
+/// Counts and logs a refusal of the handshake, and names the key that would change it.
+pub(super) fn log_handshake(refusal: &Refusal, mount: &Mount) {
+    let Mount { key, rules, .. } = mount;
+    let path = &rules.path;
+    match refusal {
+        Refusal::Origin(_) => {
+            let cure = format_args!("if it is a page of yours, add it to {key}.origins (the mount {path:?})");
+            log(refusal.code(), &format_args!("{refusal}; {cure}"));
+        }
+        Refusal::Protocol(ProtocolError::NotAllowed { .. }) => {
+            let cure =
+                format_args!("if a client of yours offers it, add it to {key}.subprotocols (the mount {path:?})");
+            log(refusal.code(), &format_args!("{refusal}; {cure}"));
+        }
+        _ => log(refusal.code(), refusal),
+    }
+}
+
+/// Counts and logs a refusal: a line a second for each code, so that many of one kind do not hide another.
+pub(super) fn log(code: &'static str, reason: &dyn Display) {
+    static REFUSED: Mutex<BTreeMap<&'static str, Throttle>> = Mutex::new(BTreeMap::new());
+    metrics::refused(code);
+    let passed =
+        REFUSED.lock().entry(code).or_insert_with(|| Throttle::new(Duration::from_secs(1))).pass(Instant::now());
+    if let Some(held_back) = passed {
+        tracing::warn!(code, %reason, held_back, "socket refused");
+    }
+}
