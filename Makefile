@@ -8,6 +8,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PAGE := crates/server/page
 CLIENTS := tests/clients
+CLIENT_TOOLS := $(TARGET)/client-tools
 # What `make run` plays: DATA=path (or TICKWIRE_DATA), FEED=binance, or nothing for the simulated market.
 DATA ?= $(TICKWIRE_DATA)
 FEED ?=
@@ -65,15 +66,17 @@ test: page test-tools ## Everything: Rust, the page, official clients, a browser
 .PHONY: test-tools
 test-tools: $(CLIENTS)/node_modules/.package-lock.json ## Install what the tests need: client libraries, Chromium
 	@tests/install-chromium
+	@tests/install-clients "$(CLIENT_TOOLS)"
 
 $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
 	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 .PHONY: test-clients
-test-clients: page test-tools ## Only the official clients and the browser, against a debug build
+test-clients: page test-tools ## Only client libraries and the browser, against a debug build (ONLY=pattern: some of them)
 	$(CARGO) build --bin tickwire
-	cd $(CLIENTS) && TICKWIRE_BIN="$$(realpath "$(CURDIR)/$(TARGET)/debug/tickwire" 2>/dev/null || realpath "$(TARGET)/debug/tickwire")" node --test --test-concurrency=1 --test-force-exit .
+	TICKWIRE_BIN="$$(realpath "$(TARGET)/debug/tickwire")" TICKWIRE_CLIENT_TOOLS="$$(realpath "$(CLIENT_TOOLS)")" \
+	  node --test --test-concurrency=1 --test-force-exit $(if $(ONLY),--test-name-pattern='$(ONLY)') $(CLIENTS)/*.test.mjs
 
 .PHONY: bench
 bench: build ## The figures of docs/performance.md, measured on this machine

@@ -1,5 +1,6 @@
 // Starts real servers for the tests: their own ports, their own configuration, stopped by their own process.
 import { spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -72,6 +73,11 @@ ${extra}`,
   /** Asks the process to drain, and returns its exit code. */
   async down(signal = "SIGTERM") {
     if (this.process.exitCode === null && this.process.signalCode === null) this.process.kill(signal);
+    return this.ended();
+  }
+
+  /** Waits for the end of the process, whoever asked for it, and returns its exit code. */
+  async ended() {
     const [code] = await this.exited;
     return code;
   }
@@ -89,6 +95,16 @@ ${extra}`,
   url(path = "/") { return `http://127.0.0.1:${this.http}${path}`; }
   socket(path = "/socket") { return `ws://127.0.0.1:${this.http}${path}`; }
 
+  /** Sends an event to everyone in a topic. */
+  async broadcast(topic, event, payload) {
+    const answer = await fetch(this.url(`/v1/topics/${encodeURIComponent(topic)}/broadcast`), {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${PUBLISH_KEY}` },
+      body: JSON.stringify({ event, payload }),
+    });
+    if (!answer.ok) throw new Error(`broadcast to ${topic}: ${answer.status} ${await answer.text()}`);
+  }
+
   async publish(...quotes) {
     const answer = await fetch(this.url("/v1/quotes"), {
       method: "POST",
@@ -100,6 +116,13 @@ ${extra}`,
       throw new Error(`published ${quotes.length} quotes: ${answer.status} ${JSON.stringify(body)}`);
     }
   }
+}
+
+/** A client token, as an application's own server makes them. */
+export function mint(claims) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ ...claims, exp: Math.floor(claims.exp) })}`;
+  return `${text}.${createHmac("sha256", TOKEN_SECRET).update(text).digest("base64url")}`;
 }
 
 /** Waits until `check` is true or gives a value, and fails with what it waited for. */

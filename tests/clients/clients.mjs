@@ -1,0 +1,86 @@
+// The client libraries under test. One table; every suite goes through it.
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { DriverClient } from "./adapters/driver.mjs";
+import { libraries, PhoenixClient } from "./adapters/phoenix.mjs";
+
+/**
+ * What a library is able to do by itself; a scenario that needs more is not run with it.
+ *
+ * - `push`: sends events and shows the replies. `refusal`: shows why a join was refused by the server itself.
+ * - `params`: passes join parameters. `reply`: shows the reply to a join. `leave`: leaves a channel.
+ * - `order`: hands messages over in the order in which they came.
+ * - `reconnect`: comes back after a lost connection and joins again.
+ * - `resume`: reads join parameters again at each join, so that it can say where it was.
+ * - `again`: takes a second channel of a topic, and knows `join_ref`, by which it tells the end of the first from that of the second.
+ * - `binary`: sends and takes binary payloads (over a websocket; long polling cannot carry them back).
+ * - `heartbeat`: lets the interval of its heartbeats be set.
+ */
+const common = ["push", "order", "leave", "refusal"];
+const javascript = [...common, "params", "reply", "reconnect", "heartbeat"];
+
+const phoenix = {
+  "phoenix.js 1.2": { transports: ["websocket"], can: javascript },
+  "phoenix.js 1.3": { transports: ["websocket"], can: [...javascript, "again"] },
+  "phoenix.js 1.4": { transports: ["websocket"], can: [...javascript, "again", "resume"] },
+  "phoenix.js 1.5": { transports: ["websocket"], can: [...javascript, "again", "resume"] },
+  "phoenix.js 1.6": { transports: ["websocket"], can: [...javascript, "again", "resume", "binary"] },
+  "phoenix.js 1.7": { transports: ["websocket"], can: [...javascript, "again", "resume", "binary"] },
+  "phoenix.js 1.8": { transports: ["websocket"], can: [...javascript, "again", "resume", "binary"] },
+  "phoenix-channels": { transports: ["websocket"], can: javascript },
+};
+
+const folder = (path) => new URL(path, import.meta.url).pathname;
+/** Where `make test-tools` puts what it builds. */
+export const tools = process.env.TICKWIRE_CLIENT_TOOLS ?? folder("../../target/client-tools");
+
+const python = join(tools, "python/bin/python");
+const drivers = {
+  "phxsocket (Python)": {
+    command: [python, folder("python/phxsocket_driver.py")],
+    can: [...common, "params", "reply", "reconnect"],
+  },
+  "phoenix-channels-python-client": {
+    command: [python, folder("python/phoenix_channels_driver.py")],
+    can: ["order", "leave", "refusal", "reconnect"],
+  },
+  "phx (Go)": {
+    command: [join(tools, "phx-driver")],
+    can: ["push", "leave", "refusal", "reply", "reconnect"],
+  },
+  "JavaPhoenixClient": {
+    command: ["java", "-XX:TieredStopAtLevel=1", "-cp", `${join(tools, "java")}${delimiter}${join(tools, "java/*")}`, "Driver"],
+    can: [...common, "params", "reply", "reconnect", "resume"],
+  },
+  "phoenix_channels_client (Rust)": {
+    command: [join(tools, "rust-driver")],
+    can: ["push", "order", "leave"],
+  },
+};
+
+function installed([command, ...args]) {
+  const paths = command.includes("/") ? [command] : process.env.PATH.split(delimiter).map((path) => join(path, command));
+  const needed = args.includes("Driver") ? [join(tools, "java/Driver.class")] : [];
+  return paths.some(existsSync) && needed.every(existsSync);
+}
+
+/** Every library over every transport it knows: `{ name, transport, can, missing, open(options) }`. */
+export const clients = [
+  ...Object.entries(phoenix).flatMap(([library, { transports, can }]) => transports.map((transport) => ({
+    name: `${library} over ${transport}`,
+    library,
+    transport,
+    can: new Set(can.filter((what) => transport === "websocket" || !["binary", "heartbeat"].includes(what))),
+    missing: false,
+    open: (options) => new PhoenixClient(libraries[library](), { transport, ...options }),
+  }))),
+  ...Object.entries(drivers).map(([library, { command, can }]) => ({
+    name: library,
+    library,
+    transport: "websocket",
+    can: new Set(can),
+    missing: !installed(command) && "not installed: make test-tools says why",
+    driver: true,
+    open: (options) => new DriverClient(command, options),
+  })),
+];
