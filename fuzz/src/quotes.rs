@@ -28,7 +28,7 @@ pub fn numbers(quote: &Quote) -> Vec<(&'static str, String)> {
 }
 
 /// Every record is accounted for, there are no more than allowed, and each accepted quote keeps the rules and its publisher's digits.
-pub fn check_batch(batch: &Batch, data: &[u8]) {
+pub fn check_batch(batch: &Batch, data: &[u8], csv: bool) {
     assert_eq!(batch.len(), batch.quotes().len() + batch.rejected().len());
     assert!(batch.len() <= QUOTES_MAX);
     for rejected in batch.rejected() {
@@ -47,12 +47,12 @@ pub fn check_batch(batch: &Batch, data: &[u8]) {
     }
     // One of them stands for all: this is the slow part.
     if let Some(quote) = batch.quotes().last() {
-        check_quote(quote);
+        check_quote(quote, csv);
     }
 }
 
-/// The rules, and that all formats carry the quote unchanged.
-pub fn check_quote(quote: &Quote) {
+/// The rules, and that all formats carry the quote unchanged; `csv` among them or not.
+pub fn check_quote(quote: &Quote, csv: bool) {
     let symbol = quote.symbol().as_str();
     assert!((1..=64).contains(&symbol.len()) && symbol.bytes().all(|byte| byte.is_ascii_graphic()));
     assert!(quote.sides().is_some() || quote.last().is_some(), "it changes nothing");
@@ -68,7 +68,8 @@ pub fn check_quote(quote: &Quote) {
     if quote.ts() != Some(0) {
         same(quote, decode_publish(pb::PublishRequest { quotes: vec![as_protobuf(quote)] }, 1).expect("one quote"));
     }
-    if quote.id().is_none() && quote.mark().is_none() {
+    // A CSV reader is slow to build, and marks may need quotes.
+    if csv && quote.id().is_none() && quote.mark().is_none() {
         same(quote, decode_csv(as_csv(quote).as_bytes(), 1).expect("one quote"));
     }
 }

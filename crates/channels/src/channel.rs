@@ -5,7 +5,7 @@
 //! a future: of the join ([`Joining::later`]), of an answer ([`Context::defer`]), or a task of the application's that holds the channel's
 //! [`ChannelHandle`]. A panic in any of them ends this channel and nothing else.
 
-use std::{any::Any, fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::{Duration, Instant}};
 
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use tickwire_pubsub::{Broadcast, Busy, Payload, PubSub, Stamp, Topic};
 
 pub use crate::handle::{ChannelHandle, HandleError, ReplyHandle};
-use crate::{close::CloseReason, json, message::Ref, serializer::Status, socket::SocketInfo};
+use crate::{close::CloseReason, guard::Guarded, json, message::Ref, serializer::Status, socket::SocketInfo};
 
 /// A kind of channel: what the topics of one route have in common.
 pub trait Kind: Send + Sync + 'static {
@@ -232,6 +232,27 @@ pub enum Left {
     Socket(CloseReason),
 }
 
+/// What all channels of a router answer alike, whatever kind they are. It is asked before them, on the same thread: it must not block.
+pub trait Common: Send + Sync + 'static {
+    /// Takes an event from a client, or leaves it to the channel: `None`.
+    fn handle(&self, event: &str, payload: &Payload, context: &mut Context<'_>) -> Option<Flow>;
+}
+
+/// The owner of a socket has shown a new credential: what changes for the socket, and for all its channels.
+pub struct Renewal {
+    /// When the socket is closed now, 1001 `token_expired`.
+    pub expires_at: Option<Instant>,
+    /// Asked for each topic that is joined, or about to be: the others are ended as if they had stopped themselves, with `phx_close`. Called
+    /// on the thread that serves the socket.
+    pub keeps: Box<dyn Fn(&Topic) -> bool + Send>,
+}
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewal").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
 /// What a channel can do while it handles an event. What it asks for happens in that order when it is done.
 pub struct Context<'a> {
     pub(crate) handle: &'a ChannelHandle,
@@ -245,7 +266,8 @@ pub(crate) enum Effect {
     Reply(Status, Payload),
     Push(String, Payload),
     Broadcast(Arc<Broadcast>),
-    Defer(BoxFuture<'static, (Status, Payload)>),
+    Defer(Guarded<(Status, Payload)>),
+    Renew(Renewal),
 }
 
 impl<'a> Context<'a> {
@@ -286,7 +308,12 @@ impl<'a> Context<'a> {
     /// the server, not with the channel. If it panics, the channel ends as if it had panicked itself. If the channel has too many of them
     /// under way, it is not started and the answer is an error, `busy`.
     pub fn defer(&mut self, answer: impl Future<Output = (Status, Payload)> + Send + 'static) {
-        self.effects.push(Effect::Defer(Box::pin(answer)));
+        self.effects.push(Effect::Defer(Guarded::new(Box::pin(answer))));
+    }
+
+    /// Goes on with the whole socket under another credential.
+    pub fn renew(&mut self, renewal: Renewal) {
+        self.effects.push(Effect::Renew(renewal));
     }
 
     /// Sends an event to this client.

@@ -12,7 +12,7 @@ use std::{
 use tickwire_pubsub::{Broadcast, Busy, OriginId, Payload, PubSub, Topic};
 
 use crate::{
-    channel::Stop,
+    channel::{Renewal, Stop},
     message::Ref,
     serializer::Status,
     worker::{Command, Shared},
@@ -61,6 +61,7 @@ pub(crate) enum ChannelCommand {
     Push(String, Payload),
     Reply(Option<Ref>, Status, Payload),
     Stop(Stop),
+    Renew(Renewal),
     /// A deferred answer panicked and said this.
     Crash(String),
 }
@@ -103,6 +104,14 @@ impl ChannelHandle {
     /// If the channel is full or gone.
     pub fn stop(&self, stop: Stop) -> Result<(), HandleError> {
         self.send(ChannelCommand::Stop(stop))
+    }
+
+    /// Goes on with the whole socket under another credential.
+    ///
+    /// # Errors
+    /// If the channel is full or gone.
+    pub fn renew(&self, renewal: Renewal) -> Result<(), HandleError> {
+        self.send(ChannelCommand::Renew(renewal))
     }
 
     /// Sends an event to everyone on its topic, in the whole cluster. Its own client gets it before what the same task pushes or answers

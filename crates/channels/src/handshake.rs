@@ -15,7 +15,10 @@ pub use origin::{OriginMismatch, OriginRule, OriginRuleError, Origins};
 pub use protocols::{AuthToken, Chosen, ProtocolError, Protocols};
 use ring::digest;
 
-use crate::serializer::{BadVsn, WireFormat};
+use crate::{
+    deflate::{self, Deflate},
+    serializer::{BadVsn, WireFormat},
+};
 
 /// What of an HTTP request decides about its upgrade.
 #[derive(Clone, Copy)]
@@ -35,6 +38,8 @@ pub struct Policy {
     pub origins: Origins,
     /// Which subprotocols.
     pub protocols: Protocols,
+    /// Whether messages are compressed for clients that offer it.
+    pub compress: bool,
 }
 
 /// A request that may be upgraded.
@@ -50,6 +55,8 @@ pub struct Upgrade {
     pub protocol: Option<String>,
     /// The token that came as a subprotocol.
     pub auth_token: Option<AuthToken>,
+    /// What was agreed about compression; the answer's `Sec-WebSocket-Extensions` says so.
+    pub deflate: Option<Deflate>,
 }
 
 /// Why a request is not upgraded.
@@ -106,7 +113,8 @@ pub fn check(request: &UpgradeRequest<'_>, policy: &Policy) -> Result<Upgrade, R
     let format = WireFormat::from_vsn(params.get("vsn"))?;
     policy.origins.check(request.single("origin"), request.single("host"))?;
     let Chosen { protocol, auth_token } = policy.protocols.choose(request.values("sec-websocket-protocol"))?;
-    Ok(Upgrade { accept, format, params, protocol, auth_token })
+    let deflate = if policy.compress { deflate::negotiate(request.values("sec-websocket-extensions")) } else { None };
+    Ok(Upgrade { accept, format, params, protocol, auth_token, deflate })
 }
 
 fn check_upgrade(request: &UpgradeRequest<'_>) -> Result<String, &'static str> {

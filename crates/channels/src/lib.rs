@@ -22,6 +22,7 @@
 
 pub mod channel;
 pub mod close;
+mod guard;
 pub mod deflate;
 mod handle;
 pub mod handshake;
@@ -41,8 +42,8 @@ pub mod websocket;
 mod worker;
 
 pub use channel::{
-    Channel, ChannelHandle, Context, Flow, HandleError, JoinRequest, Joined, Joining, Kind, Left, Refusal, ReplyHandle,
-    Stop,
+    Channel, ChannelHandle, Common, Context, Flow, HandleError, JoinRequest, Joined, Joining, Kind, Left, Refusal,
+    Renewal, ReplyHandle, Stop,
 };
 pub use close::{CloseCode, CloseReason};
 pub use lag::LagSnapshot;

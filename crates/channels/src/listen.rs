@@ -61,6 +61,13 @@ impl Endpoint {
         self
     }
 
+    /// Whether messages are compressed for clients that offer it (permessage-deflate).
+    #[must_use]
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.policy.compress = compress;
+        self
+    }
+
     /// The bounds of its sockets.
     #[must_use]
     pub fn limits(mut self, limits: MountLimits) -> Self {
@@ -162,8 +169,10 @@ struct Accepted {
 impl Accepted {
     async fn upgrade(self, mut stream: TcpStream, bytes: &[u8], workers: &Workers) -> io::Result<()> {
         let protocol = self.protocol.map_or(String::new(), |name| format!("sec-websocket-protocol: {name}\r\n"));
+        let extension = self.info.deflate.map(|deflate| format!("sec-websocket-extensions: {}\r\n", deflate.answer()));
+        let extension = extension.unwrap_or_default();
         let head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {}\r\n{protocol}\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {}\r\n{protocol}{extension}\r\n",
             self.accept
         );
         stream.write_all(head.as_bytes()).await?;
@@ -212,8 +221,8 @@ fn decide(
         let status = if refusal.status() == 403 { "403 Forbidden" } else { "400 Bad Request" };
         Rejected::new(status, refusal.to_string())
     })?;
-    let Upgrade { accept, format, params, protocol, auth_token } = upgrade;
-    let info = SocketInfo { params, ..SocketInfo::new(peer, format, Arc::clone(&endpoint.limits)) };
+    let Upgrade { accept, format, params, protocol, auth_token, deflate } = upgrade;
+    let info = SocketInfo { params, deflate, ..SocketInfo::new(peer, format, Arc::clone(&endpoint.limits)) };
     let info = (endpoint.connect)(info, auth_token)
         .ok_or_else(|| Rejected::new("403 Forbidden", "the connection is refused"))?;
     Ok((accept, protocol, info))

@@ -110,6 +110,11 @@ impl Outbox {
         self.push(message.into_frame_for(self.wire));
     }
 
+    /// Takes note that the socket would refuse bytes, before it is asked to take any.
+    pub(crate) fn block(&mut self) {
+        self.blocked = true;
+    }
+
     /// Queues a frame that must arrive.
     pub(crate) fn push(&mut self, frame: Bytes) {
         self.append(Entry::Frame(frame));

@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::channel::Kind;
+use crate::channel::{Common, Kind};
 
 /// Topics to kinds: the first route that matches counts.
 #[derive(Clone, Default)]
 pub struct Router {
     routes: Vec<Route>,
+    common: Option<Arc<dyn Common>>,
 }
 
 #[derive(Clone)]
@@ -72,6 +73,17 @@ impl Router {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Has all channels answer alike to what this takes.
+    #[must_use]
+    pub fn common(mut self, common: Arc<dyn Common>) -> Self {
+        self.common = Some(common);
+        self
+    }
+
+    pub(crate) fn asks(&self) -> Option<&Arc<dyn Common>> {
+        self.common.as_ref()
     }
 
     /// Adds a route behind those that are there.

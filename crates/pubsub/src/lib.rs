@@ -8,6 +8,7 @@
 
 mod broadcast;
 mod conflate;
+mod crashes;
 mod interest;
 mod mailbox;
 pub mod metrics;
@@ -22,6 +23,7 @@ pub mod wire;
 
 pub use broadcast::{Broadcast, Class, FRAME_SLOTS, OriginId, Payload, RARE_FRAME_SLOTS, Role};
 pub use conflate::{Cursor, Track};
+pub use crashes::CrashBudget;
 pub use interest::InterestTable;
 pub use mailbox::{Delivery, Mailbox, MailboxSubscription, SlowReader};
 pub use node::{LoneNode, NodeId};

@@ -1,14 +1,15 @@
 //! Channels: what clients and tasks send them, and what they ask for.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
-use futures_util::{FutureExt as _, future::BoxFuture};
 use metrics::counter;
+use tickwire_faults::{Unit, point};
 use tickwire_pubsub::{Payload, Topic};
 
-use super::run::{Worker, task_panic};
+use super::run::Worker;
 use crate::{
     channel::{Context, Effect, Flow, Left, Stop, guarded, reason_payload},
+    guard::Guarded,
     handle::{ChannelCommand, ChannelHandle, Place},
     message::{Message, Ref},
     metrics as names,
@@ -76,7 +77,14 @@ impl Worker {
         let Some(channel) = running.channel.as_mut() else { return };
         let handle = running.handle.clone();
         let mut context = Context::new(&handle, &socket.info, msg_ref);
-        let flow = guarded(|| channel.handle(event, payload, &mut context));
+        let common = self.router.asks();
+        let flow = guarded(|| {
+            point(Unit::Channel, || handle.topic());
+            match common.and_then(|common| common.handle(event, payload, &mut context)) {
+                Some(flow) => flow,
+                None => channel.handle(event, payload, &mut context),
+            }
+        });
         let (effects, msg_ref) = (std::mem::take(&mut context.effects), context.msg_ref.take());
         let failed = !matches!(flow, Ok(Flow::Continue | Flow::Stop(Stop::Normal | Stop::Shutdown)));
         for effect in effects {
@@ -113,6 +121,7 @@ impl Worker {
                 self.drain_inbox();
             }
             Effect::Defer(answer) => self.defer(key, slot, handle, msg_ref, answer),
+            Effect::Renew(renewal) => self.renew(key, &renewal),
         }
     }
 
@@ -122,7 +131,7 @@ impl Worker {
         slot: u32,
         handle: &ChannelHandle,
         msg_ref: Option<&Ref>,
-        answer: BoxFuture<'static, (Status, Payload)>,
+        answer: Guarded<(Status, Payload)>,
     ) {
         if !handle.defer() {
             names::message_refused("deferred");
@@ -130,9 +139,9 @@ impl Worker {
         }
         let (handle, msg_ref) = (handle.clone(), msg_ref.cloned());
         let task = async move {
-            let command = match AssertUnwindSafe(answer).catch_unwind().await {
+            let command = match answer.await {
                 Ok((status, response)) => ChannelCommand::Reply(msg_ref, status, response),
-                Err(panic) => ChannelCommand::Crash(task_panic(&*panic)),
+                Err(panic) => ChannelCommand::Crash(panic),
             };
             handle.defer_done(command);
         };
@@ -175,12 +184,13 @@ impl Worker {
             ChannelCommand::Reply(msg_ref, status, response) => {
                 self.reply(key, slot, msg_ref.as_ref(), status, &response);
             }
+            ChannelCommand::Renew(renewal) => self.renew(key, &renewal),
             ChannelCommand::Stop(stop) => self.stop_channel(key, slot, &stop),
             ChannelCommand::Crash(panic) => self.crash_channel(key, slot, &panic),
         }
     }
 
-    fn stop_channel(&mut self, key: usize, slot: u32, stop: &Stop) {
+    pub(super) fn stop_channel(&mut self, key: usize, slot: u32, stop: &Stop) {
         if let Stop::Failed(reason) = stop
             && let Some(topic) = self.topic_of(key, slot)
         {

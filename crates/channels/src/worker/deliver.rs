@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tickwire_faults::{Unit, point};
 use tickwire_pubsub::{Broadcast, Class, Role, Topic};
 
 use super::{run::Worker, topics::Late};
+use crate::{channel::guarded, close::CloseReason};
 
 impl Worker {
     /// Hands all that was published to the joins that want it. A worker that is late keeps of each topic only the newest update, for all
@@ -19,15 +21,29 @@ impl Worker {
         let now = Instant::now();
         let late = waiting_since.is_some_and(|since| now.saturating_duration_since(since) > self.config.conflate_after);
         for message in batch.drain(..) {
-            self.deliver(message, late, now);
+            if let Err(panic) = guarded(|| self.deliver(&message, late, now)) {
+                self.delivery_crashed(&message.topic, &panic);
+            }
         }
         while let Some(topic) = self.late.pop() {
-            self.deliver_late(&topic, now);
+            if let Err(panic) = guarded(|| self.deliver_late(&topic, now)) {
+                self.delivery_crashed(&topic, &panic);
+            }
         }
         self.batch = batch;
     }
 
-    fn deliver(&mut self, message: Arc<Broadcast>, late: bool, now: Instant) {
+    /// Nobody knows which of a topic's subscribers got what: they come back and resume. Other topics are not concerned.
+    fn delivery_crashed(&mut self, topic: &Topic, panic: &str) {
+        self.crashed("a delivery crashed, the sockets of its topic are closed", panic);
+        let subscribers = self.topics.get_mut(topic).map(|topic| topic.subscribers.clone()).unwrap_or_default();
+        for subscriber in subscribers {
+            self.sockets.doom(subscriber.socket, CloseReason::InternalError);
+        }
+    }
+
+    fn deliver(&mut self, message: &Arc<Broadcast>, late: bool, now: Instant) {
+        point(Unit::Delivery, || &message.topic);
         let Some(topic) = self.topics.get_mut(&message.topic) else { return };
         let number = match (message.class, message.stamp) {
             (Class::Lossless, _) => 0,
@@ -35,7 +51,7 @@ impl Worker {
                 let Some(number) = topic.track.receive(stamp) else { return };
                 if late {
                     let name = message.topic.clone();
-                    if topic.hold(message, number) {
+                    if topic.hold(Arc::clone(message), number) {
                         self.late.push(name);
                     }
                     return;
@@ -57,7 +73,7 @@ impl Worker {
             }
             (Class::Latest(_), None) => return,
         };
-        self.fan_out(&message, number, message.accepted_at, now);
+        self.fan_out(message, number, message.accepted_at, now);
     }
 
     fn deliver_late(&mut self, topic: &Topic, now: Instant) {

@@ -1,21 +1,20 @@
 //! Joins: from a client's wish to a channel that runs.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
-use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tickwire_faults::{Unit, point};
 use tickwire_pubsub::{OriginId, Payload, Topic};
 
 use super::{
     Command, JoinFailure, JoinOutcome,
-    run::{Worker, task_panic},
+    run::Worker,
     sockets::Running,
     topics::Subscriber,
 };
 use crate::{
-    channel::{JoinRequest, Joined, Joining, Kind, guarded, reason_payload},
+    channel::{JoinRequest, Joined, Joining, Kind, Refusal, guarded, reason_payload},
+    guard::Guarded,
     handle::{ChannelHandle, Place},
     metrics as names,
     serializer::{EncodeError, Push, Reply, Status},
@@ -43,24 +42,24 @@ impl Worker {
         }
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let request = JoinRequest { topic, params, socket: Arc::clone(&socket.info), handle: handle.clone() };
-        match guarded(|| kind.join(request)) {
+        let decided = guarded(|| {
+            point(Unit::Join, || handle.topic());
+            kind.join(request)
+        });
+        match decided {
             Ok(Joining::Ready(decision)) => self.finish_join(key, slot, decision.map_err(JoinFailure::Refused)),
             Ok(Joining::Pending(decision)) => self.await_join(handle, decision),
             Err(panic) => self.finish_join(key, slot, Err(JoinFailure::Crashed(panic))),
         }
     }
 
-    fn await_join(
-        &self,
-        handle: ChannelHandle,
-        decision: futures_util::future::BoxFuture<'static, Result<Joined, crate::channel::Refusal>>,
-    ) {
+    fn await_join(&self, handle: ChannelHandle, decision: BoxFuture<'static, Result<Joined, Refusal>>) {
         let (shared, timeout) = (Arc::clone(&self.shared), self.config.join_timeout);
+        let decision = Guarded::new(decision);
         let task = async move {
-            let decision = AssertUnwindSafe(decision).catch_unwind();
             let outcome = match tokio::time::timeout(timeout, decision).await {
                 Ok(Ok(decision)) => decision.map_err(JoinFailure::Refused),
-                Ok(Err(panic)) => Err(JoinFailure::Crashed(task_panic(&*panic))),
+                Ok(Err(panic)) => Err(JoinFailure::Crashed(panic)),
                 Err(_) => Err(JoinFailure::Timeout),
             };
             shared.command(Command::JoinDone(handle, outcome));

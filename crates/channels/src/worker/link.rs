@@ -47,10 +47,10 @@ impl Link {
         }
     }
 
-    /// Takes note that all was written that there is for now.
-    pub(super) fn settle(&mut self) {
+    /// Takes note that all was written that there is for now. Returns whether it is known to take no more: nothing has to be tried then.
+    pub(super) fn settle(&mut self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Tls(_) => {}
+            Self::Tcp(_) | Self::Tls(_) => false,
             Self::Poll(link) => link.settle(),
         }
     }

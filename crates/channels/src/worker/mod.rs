@@ -28,7 +28,7 @@ use std::{
     io::{self, Write as _},
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -223,8 +223,7 @@ impl Workers {
     /// Whether every worker runs, and none of them fell over so often that it cannot be trusted.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        const CRASHES_MAX: usize = 100;
-        self.0.node.crashes.load(Ordering::Relaxed) < CRASHES_MAX
+        !self.0.node.crashes.is_exhausted(Instant::now())
             && self.0.threads.lock().iter().all(|thread| !thread.is_finished())
     }
 

@@ -246,12 +246,15 @@ impl PollLink {
         Ok(frames.iter().map(|frame| frame.len()).sum())
     }
 
-    /// Answers the request that waits, if there is something to answer it with.
-    pub(super) fn settle(&mut self) {
-        if self.messages.is_empty() || !self.is_awaited() {
-            return;
+    /// Answers the request that waits, if there is something to answer it with. Returns whether none waits any more.
+    pub(super) fn settle(&mut self) -> bool {
+        if !self.is_awaited() {
+            return true;
         }
-        let Some(waiting) = self.waiting.take() else { return };
+        if self.messages.is_empty() {
+            return false;
+        }
+        let Some(waiting) = self.waiting.take() else { return true };
         self.polled_at = Instant::now();
         self.handed += 1;
         let messages = std::mem::take(&mut self.messages);
@@ -259,6 +262,7 @@ impl PollLink {
         if let Err(PollReply::Messages(parcel)) = waiting.answer(PollReply::Messages(parcel)) {
             self.messages = parcel.open();
         }
+        true
     }
 
     /// How long after its last poll a session ends, and how often it is looked for such sessions.

@@ -6,13 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use tickwire_faults::{Unit, point};
 use tokio::sync::oneshot;
 
 use super::{
     AdoptError, Command, Link, PollAnswer, PollId, PollMessage, PublishAnswer, Shared, Workers,
     poll::{PollLink, PollReply, PollRequest},
     run::Worker,
-    timers::Why,
 };
 use crate::{channel::guarded, close::CloseReason, serializer::DecodeError, socket::SocketInfo};
 
@@ -120,7 +120,10 @@ impl Worker {
                 // If its client has gone, its messages were handled all the same.
                 let _ = answer.send(answered);
             }
-            PollRequest::Left => link.left(now),
+            PollRequest::Left => {
+                link.left(now);
+                self.sockets.writable(key);
+            }
             PollRequest::Return(messages, number) => {
                 link.take_back(messages, number);
                 self.sockets.writable(key);
@@ -129,6 +132,7 @@ impl Worker {
     }
 
     fn publish(&mut self, key: usize, messages: Vec<PollMessage>) -> PublishAnswer {
+        point(Unit::Poll, || self.sockets.get_mut(key).map_or(String::new(), |socket| socket.info.peer.to_string()));
         for message in messages {
             let Some(socket) = self.sockets.get_mut(key).filter(|socket| socket.is_open()) else {
                 return PublishAnswer::Gone;
@@ -157,14 +161,14 @@ impl Worker {
     /// Ends a session that nobody asks any more, or whose client may not be here any more.
     pub(super) fn check_poll_life(&mut self, key: usize, patience: Duration, forsaken: bool) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let expires_at = socket.info.expires_at;
+        let expires_at = socket.expires_at;
         if expires_at.is_some_and(|at| at <= self.now) {
             self.sockets.doom(key, CloseReason::TokenExpired);
         } else if forsaken {
             self.sockets.doom(key, CloseReason::IdleTimeout);
         } else {
             let next = self.now + patience;
-            self.sockets.set_timer(key, expires_at.map_or(next, |at| at.min(next)), Why::Life);
+            self.sockets.arm_life(key, expires_at.map_or(next, |at| at.min(next)));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use mio::Token;
+use tickwire_faults::{Unit, point};
 
 use super::{
     run::Worker,
@@ -83,6 +84,7 @@ impl Worker {
 
     /// Takes what a client sent. Once its socket is being closed, nothing that it says matters.
     fn take_bytes(&mut self, key: usize, mut bytes: &[u8]) {
+        point(Unit::Connection, || self.sockets.get_mut(key).map_or(String::new(), |socket| socket.info.peer.to_string()));
         while let Some(socket) = self.sockets.get_mut(key).filter(|socket| socket.state == State::Open) {
             socket.heard_at = self.now;
             let limits = socket.info.limits.websocket;

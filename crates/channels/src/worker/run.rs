@@ -3,13 +3,14 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hashbrown::HashMap;
 use metrics::{Counter, Gauge, counter, gauge};
 use mio::{Events, Poll, Token};
+use tickwire_faults::{Unit, point};
 use tickwire_pubsub::{Broadcast, Topic};
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     topics::Topics,
 };
 use crate::{
-    channel::{guarded, panic_message},
+    channel::guarded,
     close::CloseReason,
     log::LogBudget,
     metrics as names,
@@ -32,6 +33,9 @@ pub(super) const WAKER: Token = Token(usize::MAX);
 
 /// Bytes that one socket may send per turn: what one `read` takes at most.
 const READ_BYTES: usize = 64 * 1024;
+
+/// After the first of several turns in a row that crash; each further one makes the pause so much longer.
+const CRASH_PAUSE: Duration = Duration::from_millis(1);
 
 /// One thread's sockets and all that belongs to them.
 pub(super) struct Worker {
@@ -97,15 +101,21 @@ impl Worker {
     /// Runs until it is told to exit.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(1024);
+        let mut crashes_in_a_row = 0;
         loop {
             match guarded(|| self.turn(&mut events)) {
-                Ok(Ok(true)) => {}
+                Ok(Ok(true)) => crashes_in_a_row = 0,
                 Ok(Ok(false)) => break,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "the worker's poll failed, its sockets are closed");
                     break;
                 }
-                Err(panic) => self.recover(&panic),
+                Err(panic) => {
+                    self.recover(&panic);
+                    // Turns that all crash must not take a whole core. Whoever has something for the worker finds it awake in no time.
+                    crashes_in_a_row += 1;
+                    std::thread::park_timeout(CRASH_PAUSE * u32::min(crashes_in_a_row, 100));
+                }
             }
         }
         self.exit();
@@ -122,18 +132,20 @@ impl Worker {
         // Commands are taken first and obeyed last: what a task published before it sent a command is then in the inbox already, and
         // reaches the sockets before what the command writes.
         self.shared.take_commands(&mut self.commands);
+        point(Unit::Turn, || "start");
         self.drain_inbox();
         while let Some(command) = self.commands.pop_front() {
             if matches!(command, Command::Exit) {
                 return Ok(false);
             }
-            self.obey(command);
+            self.obey_guarded(command);
         }
         self.read_ready();
         self.fire_timers();
         self.close_doomed();
-        self.sockets.write_dirty();
+        self.write_dirty();
         self.close_doomed();
+        point(Unit::Turn, || "end");
         self.count();
         Ok(true)
     }
@@ -144,6 +156,45 @@ impl Worker {
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// A command that crashes takes with it the one connection that it is about.
+    fn obey_guarded(&mut self, command: Command) {
+        let (subject, adopts, adopted) =
+            (self.subject(&command), matches!(command, Command::Adopt(_)), self.next_socket);
+        let Err(panic) = guarded(|| self.obey(command)) else { return };
+        let id = match subject {
+            Some(id) => id,
+            // It is counted already, but is in nobody's hands.
+            None if adopts && self.next_socket == adopted => {
+                self.forget_connection();
+                return self.crashed("a connection crashed on its way in", &panic);
+            }
+            None if adopts => self.next_socket,
+            None => return self.crashed("a command crashed", &panic),
+        };
+        let key = self.sockets.slab.iter().find(|(_, socket)| socket.id == id).map(|(key, _)| key);
+        match key {
+            Some(key) => self.connection_crashed(key, &panic),
+            None => self.crashed("a command crashed", &panic),
+        }
+    }
+
+    /// The socket that a command is about.
+    fn subject(&mut self, command: &Command) -> Option<u64> {
+        let key = match command {
+            Command::Channel(handle, _) | Command::JoinDone(handle, _) if self.is_current(handle) => handle.place().socket,
+            Command::Poll(id, _) => *self.polls.get(id)?,
+            _ => return None,
+        };
+        Some(self.sockets.get_mut(key)?.id)
+    }
+
+    fn write_dirty(&mut self) {
+        self.sockets.write_dirty();
+        while let Some((key, panic)) = self.sockets.crashed.pop() {
+            self.connection_crashed(key, &panic);
         }
     }
 
@@ -190,16 +241,17 @@ impl Worker {
     fn fire_timers(&mut self) {
         while let Some(timer) = self.sockets.timers.pop(self.now) {
             let alive = self.sockets.get_mut(timer.socket).is_some_and(|socket| socket.id == timer.id);
-            if alive {
-                self.fire(timer);
+            let key = timer.socket;
+            if alive && let Err(panic) = guarded(|| self.fire(timer)) {
+                self.connection_crashed(key, &panic);
             }
         }
     }
 
-    fn fire(&mut self, Timer { socket: key, why, .. }: Timer) {
+    fn fire(&mut self, Timer { at, socket: key, why, .. }: Timer) {
         let now = self.now;
         match why {
-            Why::Life => self.check_life(key),
+            Why::Life => self.life_timer(key, at),
             Why::Write => self.sockets.check_write(key, now),
             Why::Rate(slot) => {
                 if let Some(socket) = self.sockets.get_mut(key) {
@@ -223,13 +275,13 @@ impl Worker {
         // A client that is not read from cannot be heard.
         let heard_at = if socket.is_paused() { self.now } else { socket.heard_at };
         let idle_at = heard_at + idle_timeout;
-        let expires_at = socket.info.expires_at;
+        let expires_at = socket.expires_at;
         if expires_at.is_some_and(|at| at <= self.now) {
             self.sockets.doom(key, CloseReason::TokenExpired);
         } else if idle_at <= self.now {
             self.sockets.doom(key, CloseReason::IdleTimeout);
         } else {
-            self.sockets.set_timer(key, expires_at.map_or(idle_at, |at| at.min(idle_at)), Why::Life);
+            self.sockets.arm_life(key, expires_at.map_or(idle_at, |at| at.min(idle_at)));
         }
     }
 
@@ -245,19 +297,20 @@ impl Worker {
         self.shared.node.lag.add(&mut tally.lag);
     }
 
-    /// Goes on after a panic outside of any connection and channel. Its cause is a fault of ours that nobody has seen before; what it cut
-    /// short is a part of one turn, and every socket is looked at again in the next.
-    fn recover(&mut self, panic: &str) {
+    /// Counts and tells of a panic outside of any connection and channel. Its cause is a fault of ours that nobody has seen before.
+    pub(super) fn crashed(&self, what: &'static str, panic: &str) {
         counter!(names::WORKER_CRASHES).increment(1);
-        self.shared.node.crashes.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(panic, "a turn of a worker crashed, it goes on with the next");
+        if self.shared.node.crashes.crashed(self.now) {
+            tracing::error!(panic, "{what}");
+        }
+    }
+
+    /// Goes on after a panic outside of what belongs to one socket: what it cut short is a part of one turn, and every socket is looked at
+    /// again in the next.
+    fn recover(&mut self, panic: &str) {
+        self.crashed("a turn of a worker crashed, it goes on with the next", panic);
         self.sockets.recover();
         self.actions.clear();
         self.batch.clear();
     }
-}
-
-/// What a task's panic said.
-pub(super) fn task_panic(panic: &(dyn std::any::Any + Send)) -> String {
-    panic_message(panic)
 }

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
-use tickwire_pubsub::{Broadcast, Pressure, PubSub, Sink, SinkId};
+use tickwire_pubsub::{Broadcast, CrashBudget, Pressure, PubSub, Sink, SinkId};
 use tokio::{runtime::Handle, sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::task::TaskTracker;
@@ -112,6 +112,9 @@ impl fmt::Debug for Inbox {
     }
 }
 
+/// Panics outside of any channel and connection that a node may have within ten minutes and still be trusted with new clients.
+const CRASHES_MAX: u32 = 100;
+
 /// Room for commands that is kept once a burst is over.
 const COMMANDS_KEPT: usize = 4_096;
 
@@ -190,8 +193,8 @@ pub(crate) struct Node {
     /// How many joins per second there may be, and until when those so far have used that up.
     pub(super) joins_per_second: Option<NonZeroU32>,
     pub(super) joins_until: Mutex<Instant>,
-    /// Turns that ended in a panic outside of any channel and connection.
-    pub(super) crashes: AtomicUsize,
+    /// Panics outside of any channel and connection.
+    pub(super) crashes: CrashBudget,
 }
 
 impl Node {
@@ -203,7 +206,7 @@ impl Node {
             empty: Notify::new(),
             joins_per_second,
             joins_until: Mutex::new(Instant::now()),
-            crashes: AtomicUsize::new(0),
+            crashes: CrashBudget::new(CRASHES_MAX),
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use slab::Slab;
+use tickwire_faults::{Unit, point};
 use tickwire_pubsub::Broadcast;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     topics::Subscriber,
 };
 use crate::{
-    channel::Channel,
+    channel::{Channel, guarded},
     close::CloseReason,
     handle::{ChannelCommand, ChannelHandle},
     outbox::{Offer, Outbox, Tally},
@@ -85,7 +86,11 @@ pub(super) struct Running {
 
 impl Socket {
     pub(super) fn new(id: u64, link: Link, info: Arc<SocketInfo>, now: Instant) -> Self {
-        let outbox = Outbox::new(info.wire());
+        let mut outbox = Outbox::new(info.wire());
+        if link.is_poll() {
+            // Nobody waits yet.
+            outbox.block();
+        }
         let expires_at = info.expires_at;
         let decoder = if info.deflate.is_some() { Decoder::with_deflate() } else { Decoder::default() };
         Self {
@@ -136,6 +141,8 @@ pub(super) struct Sockets {
     pub(super) tally: Tally,
     /// To be closed.
     pub(super) doomed: Vec<(usize, CloseReason)>,
+    /// While they were written to, with what the panic said.
+    pub(super) crashed: Vec<(usize, String)>,
     /// With something to write.
     dirty: Vec<usize>,
     /// With something to read.
@@ -151,6 +158,7 @@ impl Sockets {
             timers: Timers::default(),
             tally: Tally::default(),
             doomed: Vec::new(),
+            crashed: Vec::new(),
             dirty: Vec::new(),
             ready: Vec::new(),
             outbox_bytes_max,
@@ -295,7 +303,9 @@ impl Sockets {
     pub(super) fn write_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
-            self.write(key);
+            if let Err(panic) = guarded(|| self.write(key)) {
+                self.crashed.push((key, panic));
+            }
         }
         // Closing may have queued more meanwhile.
         dirty.append(&mut self.dirty);
@@ -305,11 +315,14 @@ impl Sockets {
     pub(super) fn write(&mut self, key: usize) {
         let Some(socket) = self.slab.get_mut(key) else { return };
         socket.dirty = false;
+        point(Unit::Write, || socket.info.peer);
         let Ok(progress) = socket.outbox.write(&mut socket.link, &mut self.tally) else {
             return self.doom(key, CloseReason::ConnectionLost);
         };
         let progress = socket.link.took() || progress;
-        socket.link.settle();
+        if socket.link.settle() {
+            socket.outbox.block();
+        }
         if socket.outbox.is_blocked() {
             return self.blocked(key, progress);
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tickwire_channels::{MountLimits, Payload, WorkersConfig, websocket::Opcode};
+use tickwire_faults::{Unit, arm};
 use tickwire_pubsub::{Broadcast, Role, Topic};
 
 use crate::support::{Frame, Server, eventually, stamp};
@@ -48,11 +49,27 @@ fn a_connection_that_crashes_takes_no_other_with_it() {
     server.gate.add_permits(1);
     blocking.send(r#"["1","1","room:block","phx_join",{}]"#);
     eventually("the worker is held up", || server.gate.available_permits() == 0);
-    crashing.send(r#"["j","1","room:a","crash_connection",{}]"#);
+    let armed = arm(Unit::Connection, crashing.stream.local_addr().unwrap(), 1);
+    crashing.send(r#"["j","1","room:a","echo",{}]"#);
     other.send(r#"["j","1","room:a","echo",{}]"#);
     server.gate.add_permits(1);
     crashing.expect_close(1011, "internal_error");
     other.expect(&[r#"["j","1","room:a","phx_reply",{"status":"ok","response":{}}]"#]);
+    assert_eq!(armed.fired(), 1);
+}
+
+/// What a channel asked for is its code too when it is thrown away.
+#[test]
+fn an_answer_that_crashes_when_it_is_dropped_ends_its_channel_alone() {
+    let server = Server::start();
+    let mut client = server.v2();
+    client.join("room:a", "{}");
+    client.join("room:b", "{}");
+    client.send(r#"["j","1","room:a","crash_in_drop",{}]"#);
+    client.expect(&[r#"["j","j","room:a","phx_error",{"reason":"channel_crash"}]"#]);
+    client.send(r#"["j","1","room:b","late_crash_in_drop",{}]"#);
+    client.expect(&[r#"["j","j","room:b","phx_error",{"reason":"channel_crash"}]"#]);
+    client.expect_nothing();
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod delivery;
 mod faults;
 mod lifecycle;
 mod model;
+mod polling;
 mod protocol;
 mod support;

@@ -204,7 +204,14 @@ impl Channel for Room {
                 context.reply(Status::Ok, Payload::empty());
                 panic!("the channel crashes");
             }
-            "crash_connection" => {
+            "late_crash_in_drop" => {
+                let bomb = Bomb;
+                context.defer(async move {
+                    let _bomb = bomb;
+                    (Status::Ok, Payload::empty())
+                });
+            }
+            "crash_in_drop" => {
                 let bomb = Bomb;
                 context.defer(async move {
                     drop(bomb);
