@@ -28,7 +28,9 @@ pub mod telemetry;
 mod tls;
 mod topics;
 
+pub use admission::Network;
 pub use app::{Addresses, App, BuildError};
 pub use lifecycle::{Failed, Stop};
 pub use listener::BindError;
 pub use settings::raise_open_files;
+pub use tls::IdentityError;

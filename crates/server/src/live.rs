@@ -11,6 +11,7 @@ use crate::{
     config::{ChannelKind, ChannelRule, Config},
     demo,
     http::mount::Mount,
+    renewal::Renewer,
     topics::{
         room::{RoomKind, RoomRule, Rooms},
         ticker::TickerKind,
@@ -59,7 +60,10 @@ impl Live {
     /// # Errors
     /// A pattern is none.
     pub(crate) fn router(&self, market: &Market, rooms: &Arc<Rooms>) -> Result<Router, tickwire_channels::BadPattern> {
-        self.channels.iter().try_fold(demo::routes(&self.config), |router, setting| {
+        let demo = demo::routes(&self.config);
+        let gates = self.channels.iter().map(|setting| (setting.rule.pattern.clone(), setting.gate));
+        let renewer = Renewer::new(Arc::clone(&self.auth), gates, demo.clone());
+        self.channels.iter().try_fold(demo.common(Arc::new(renewer)), |router, setting| {
             let pattern = setting.rule.pattern.to_string().parse()?;
             let gate = setting.gate;
             Ok(match &setting.room {

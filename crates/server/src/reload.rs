@@ -10,11 +10,11 @@ use crate::{
     app::Node,
     config::{Config, ConfigErrors, Entry, Sources},
     live::Live,
-    metrics, telemetry,
+    metrics, settings, telemetry,
 };
 
 /// Settings that are built into what runs: sections by their name, single keys in full.
-const NEEDS_RESTART: [&str; 12] = [
+const NEEDS_RESTART: [&str; 11] = [
     "node",
     "listen",
     "cluster",
@@ -22,11 +22,10 @@ const NEEDS_RESTART: [&str; 12] = [
     "runtime",
     "otel",
     "log.format",
-    "limits.connections",
-    "limits.accepts_per_second",
     "limits.joins_per_second",
     "limits.outbox_bytes",
     "limits.header_timeout",
+    "limits.keep_alive_timeout",
 ];
 
 /// What a new configuration means to a node that runs.
@@ -92,11 +91,10 @@ fn keep_what_runs(old: &Config, new: &mut Config) {
     new.delivery = old.delivery.clone();
     new.runtime = old.runtime.clone();
     new.log.format = old.log.format;
-    new.limits.connections = old.limits.connections;
-    new.limits.accepts_per_second = old.limits.accepts_per_second;
     new.limits.joins_per_second = old.limits.joins_per_second;
     new.limits.outbox_bytes = old.limits.outbox_bytes;
     new.limits.header_timeout = old.limits.header_timeout;
+    new.limits.keep_alive_timeout = old.limits.keep_alive_timeout;
 }
 
 /// Waits for requests to reload, and obeys them, until the node ends.
@@ -147,7 +145,13 @@ async fn reload(node: &Arc<Node>, sources: &Sources) -> Result<(), ReloadError> 
     }
     node.workers.route(router);
     let feeds = live.config.feeds.clone();
+    let limits = &live.config.limits;
+    node.door.set(limits.connections_for(settings::open_files()), limits);
     node.replace_live(live);
+    if let Some(tls) = &node.tls {
+        // The files have just been found to be good; should they have changed since, the next look tells.
+        let _ = tls.reload();
+    }
     node.feeds.replace(&feeds).await;
     report(&applied, &waiting);
     Ok(())

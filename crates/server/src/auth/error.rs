@@ -22,9 +22,12 @@ pub enum AuthError {
     /// An API key after its end.
     #[error("this API key has expired; put a new one into the server's [[auth.key]]")]
     KeyExpired,
-    /// A token, while no secret to verify it is configured.
-    #[error("this server takes no tokens; set auth.jwt.hs256_secret on it")]
+    /// A token, while no key to verify it is configured.
+    #[error("this server takes no tokens; set auth.jwt.hs256_secret, pem_file, jwks_file or jwks_url on it")]
     TokensOff,
+    /// The keys to verify it with are still on their way.
+    #[error("the keys that verify this token have not been fetched yet; try again in a moment")]
+    KeysUnavailable,
     /// A token after its end.
     #[error("the token has expired; get a new one and connect again")]
     TokenExpired,
@@ -60,13 +63,26 @@ pub enum TokenFault {
     #[error("it is not a signed JSON web token")]
     Malformed,
     /// The header names an algorithm that the key is not for.
-    #[error("it is signed with {seen:?}, expected HS256")]
+    #[error("it is signed with {seen:?}, expected {expected}")]
     Algorithm {
         /// What the header names.
         seen: String,
+        /// Those that there are keys for.
+        expected: String,
+    },
+    /// The header asks for what we do not do (RFC 7515 §4.1.11).
+    #[error("its header has \"crit\" or \"b64\", extensions that this server does not know")]
+    Critical,
+    /// The header names a key that we do not have.
+    #[error(
+        "it is signed with the key {kid:?}, which this server does not have; compare its kid with those of the server's keys"
+    )]
+    KeyUnknown {
+        /// The name.
+        kid: String,
     },
     /// Somebody else signed it, or it was changed.
-    #[error("its signature is not made with this server's secret")]
+    #[error("its signature is not made with this server's secret or keys")]
     Signature,
     /// A claim is not there.
     #[error("its claim {0:?} is missing")]
@@ -81,7 +97,7 @@ pub enum TokenFault {
     },
     /// Claims of the wrong type.
     #[error(
-        "its claims have the wrong types: exp and nbf are numbers, sub is a text, allow and publish are lists of texts"
+        "its claims have the wrong types: exp and nbf are numbers, sub and iss texts, aud a text or a list, allow and publish lists of texts"
     )]
     Claims,
     /// The claim `nbf` is in the future.
@@ -91,8 +107,15 @@ pub enum TokenFault {
 
 impl AuthError {
     /// Every code, for tables and tests.
-    pub const CODES: [&str; 6] =
-        ["unauthorized", "key_invalid", "key_expired", "token_expired", "token_invalid", "forbidden"];
+    pub const CODES: [&str; 7] = [
+        "unauthorized",
+        "key_invalid",
+        "key_expired",
+        "token_expired",
+        "token_invalid",
+        "keys_unavailable",
+        "forbidden",
+    ];
 
     /// The stable code, which clients may rely on.
     pub fn code(&self) -> &'static str {
@@ -102,14 +125,17 @@ impl AuthError {
             Self::KeyExpired => "key_expired",
             Self::TokenExpired => "token_expired",
             Self::TokensOff | Self::TokenInvalid(_) => "token_invalid",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::Forbidden(_) => "forbidden",
         }
     }
 
-    /// The HTTP status that goes with it: 401 where other credentials would help, 403 where it is these that lack a right.
+    /// The HTTP status that goes with it: 401 where other credentials would help, 403 where it is these that lack a right, 503 where the
+    /// same ones may do later.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::KeysUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
         }
     }

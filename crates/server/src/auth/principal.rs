@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::claims::TokenRights;
 use super::error::{AuthError, Missing};
 use super::pattern::TopicPattern;
-use super::token::TokenRights;
 use crate::config::{Access, AnonymousRights, Scope};
 
 /// Somebody whose credential was accepted, or who showed none.

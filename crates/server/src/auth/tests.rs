@@ -1,5 +1,8 @@
 //! Keys and tokens as publishers and clients present them, good and bad.
 
+mod asymmetric;
+mod sources;
+
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -88,7 +91,22 @@ fn tokens_are_taken_or_refused_by_code() {
         ),
         (json!({"exp": later, "sub": "x".repeat(257)}), Err(("token_invalid", "claim \"sub\""))),
         (json!({"exp": later, "aud": "someone else"}), Err(("token_invalid", "claim \"aud\""))),
-        (json!([1]), Err(("token_invalid", ""))),
+        (json!([1]), Err(("token_invalid", "wrong types"))),
+        (json!(["ada", later, null, null, null, null, null]), Err(("token_invalid", "wrong types"))),
+        (json!("ada"), Err(("token_invalid", "wrong types"))),
+        (json!(null), Err(("token_invalid", "wrong types"))),
+        (json!({"exp": null}), Err(("token_invalid", "claim \"exp\" is missing"))),
+        (json!({"exp": [later]}), Err(("token_invalid", "wrong types"))),
+        (json!({"exp": later, "sub": 7}), Err(("token_invalid", "wrong types"))),
+        (json!({"exp": later, "sub": ["ada"]}), Err(("token_invalid", "wrong types"))),
+        (json!({"exp": later, "aud": []}), Err(("token_invalid", "claim \"aud\""))),
+        (json!({"exp": later, "aud": [7]}), Err(("token_invalid", "wrong types"))),
+        (json!({"exp": later, "aud": {"a": 1}}), Err(("token_invalid", "wrong types"))),
+        (json!({"exp": later, "aud": null, "sub": null, "allow": null, "nbf": null}), Ok(())),
+        (json!({"exp": later, "allow": [["a"]]}), Err(("token_invalid", "wrong types"))),
+        (json!({"exp": later, "nbf": 1e300}), Err(("token_invalid", "not valid yet"))),
+        (json!({"exp": later, "nbf": -1e300}), Ok(())),
+        (json!({"exp": later, "x": {"y": [[[[[[]]]]]]}}), Ok(())),
     ] {
         check_token(&hs256(&claims), expected);
     }
@@ -106,6 +124,51 @@ fn the_algorithm_is_the_keys_and_never_the_tokens() {
     // A key that the token brings along is no key of ours.
     let jwk = json!({"alg": "HS256", "jwk": {"kty": "oct", "k": "AAAA"}});
     check_token(&signed(&jwk, &claims, "AAAA"), Err(("token_invalid", "signature")));
+}
+
+#[test]
+fn headers_that_ask_for_more_are_refused() {
+    let claims = json!({"exp": NOW + 60});
+    for (header, says) in [
+        (json!({"alg": "HS256", "crit": ["exp"], "exp": 1}), "crit"),
+        (json!({"alg": "HS256", "crit": []}), "crit"),
+        (json!({"alg": "HS256", "b64": false, "crit": ["b64"]}), "crit"),
+        (json!({"typ": "JWT"}), "not a signed"),
+        (json!({"alg": null}), "not a signed"),
+        (json!({"alg": ["HS256"]}), "not a signed"),
+        (json!({"alg": "HS256", "kid": 7}), "not a signed"),
+        (json!(["HS256", null, null, null]), "not a signed"),
+        (json!("HS256"), "not a signed"),
+    ] {
+        check_token(&signed(&header, &claims, SECRET), Err(("token_invalid", says)));
+    }
+    // What names no extension is nobody's business, and neither are keys that a token brings along.
+    for header in [
+        json!({"alg": "HS256", "kid": "any"}),
+        json!({"alg": "HS256", "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/", "x5c": ["AAAA"], "cty": "x"}),
+        json!({"alg": "HS256", "typ": "at+jwt", "zip": "DEF"}),
+    ] {
+        check_token(&signed(&header, &claims, SECRET), Ok(()));
+    }
+}
+
+#[test]
+fn claims_that_are_no_json_are_refused() {
+    for payload in ["", "{", "{\"exp\":1e999}", "{\"exp\":9,\"exp\":9999999999}", "\u{0}", "{\"exp\":99999999999}x"] {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode("{\"alg\":\"HS256\"}"), URL_SAFE_NO_PAD.encode(payload));
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+        let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes()));
+        check_token(&format!("{message}.{signature}"), Err(("token_invalid", "wrong types")));
+    }
+    // What nobody reads may be as deep as it likes, what is read may not.
+    let deep = format!("{}1{}", "[".repeat(2000), "]".repeat(2000));
+    for (claim, expected) in [("x", Ok(())), ("aud", Err(("token_invalid", "wrong types")))] {
+        let payload = URL_SAFE_NO_PAD.encode(format!("{{\"exp\":9999999999,\"{claim}\":{deep}}}"));
+        let message = format!("{}.{payload}", URL_SAFE_NO_PAD.encode("{\"alg\":\"HS256\"}"));
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+        let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes()));
+        check_token(&format!("{message}.{signature}"), expected);
+    }
 }
 
 #[test]

@@ -7,6 +7,9 @@ use super::problem::Origin;
 /// A mounted secret is a line or a page, never a disk image.
 const SECRET_FILE_BYTES_MAX: u64 = 256 * 1024;
 
+/// Room for all keys of a large signer, as `auth` bounds the sets that it reads from elsewhere.
+const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
+
 /// A value and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -92,6 +95,20 @@ pub(super) fn read_secret(path: &str) -> Result<String, String> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// Reads a file of public keys, which is looked at again while the node runs. The message follows the name of a setting.
+pub(crate) fn read_key_file(path: &Path) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let mut contents = Vec::new();
+    let opened = std::fs::File::open(path);
+    // Bounded while it is read: what a path leads to may have no length to ask for.
+    let read = opened.and_then(|file| file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut contents));
+    read.map_err(|error| unreadable(path, &error))?;
+    if contents.len() as u64 > KEY_FILE_BYTES_MAX {
+        return Err(format!("{} has more than {KEY_FILE_BYTES_MAX} bytes; name a file of keys", path.display()));
+    }
+    Ok(contents)
 }
 
 /// Why a file could not be read, in words that name it.

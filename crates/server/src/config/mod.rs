@@ -17,6 +17,7 @@ mod values;
 use std::path::PathBuf;
 
 pub use self::dev_key::DevKey;
+pub(crate) use self::layers::read_key_file;
 pub use self::problem::{ConfigErrors, Origin, Problem};
 pub(crate) use self::read::STRONG_SECRET_BYTES;
 pub use self::reader::Entry;

@@ -2,12 +2,15 @@
 //! server takes its own table from here. `default.toml` beside this file explains every key to its user.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
 use tickwire_channels::handshake::Origins;
 
 use super::secret::Secret;
-use crate::auth::TopicPattern;
+use crate::admission::Network;
+use crate::auth::{TokenAlgorithm, TopicPattern};
 
 /// `[node]`: who this node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,17 @@ pub struct ListenConfig {
     pub admin: SocketAddr,
     /// Node to node; not bound by a lone node.
     pub mesh: SocketAddr,
+    /// TLS on the public ports.
+    pub tls: Option<TlsFiles>,
+}
+
+/// `[listen.tls]`: the files that TLS is served with, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that it was signed with, the server's own first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// `[cluster]`: which nodes belong together. This version serves lone nodes only.
@@ -110,6 +124,16 @@ pub enum Scope {
 pub struct JwtConfig {
     /// The shared secret of HS256 tokens, at least 32 bytes.
     pub hs256_secret: Option<Secret>,
+    /// Files of public keys.
+    pub pem: Vec<PemConfig>,
+    /// A file with a JSON Web Key Set.
+    pub jwks_file: Option<PathBuf>,
+    /// Where a signer publishes its set.
+    pub jwks_url: Option<String>,
+    /// How often the URL is read again.
+    pub jwks_refresh: Duration,
+    /// How long after one reading of the URL a token with an unknown key may cause the next one.
+    pub jwks_cooldown: Duration,
     /// The `iss` that a token must carry.
     pub issuer: Option<String>,
     /// The `aud` that a token must carry. Without it a token that carries one is refused: it was made for someone else.
@@ -118,23 +142,50 @@ pub struct JwtConfig {
     pub leeway: Duration,
 }
 
+/// `pem_file`, or one `[[auth.jwt.pem]]`: public keys in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PemConfig {
+    /// The file; it is read again when it changes.
+    pub file: PathBuf,
+    /// What its keys must be for; `None` takes it from each key.
+    pub algorithm: Option<TokenAlgorithm>,
+    /// The `kid` of the tokens that they verify; `None` is any.
+    pub kid: Option<String>,
+}
+
 /// `[limits]`: what one client, or all of them, may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsConfig {
     /// Connections on the public ports; `None` follows the open-file limit, see [`LimitsConfig::connections_for`].
     pub connections: Option<usize>,
+    /// Connections, and sessions of long polling, of one address; `None` is any number.
+    pub connections_per_address: Option<u32>,
+    /// Sockets of one user.
+    pub connections_per_user: Option<u32>,
     /// New connections in a second.
     pub accepts_per_second: u32,
+    /// New connections in a second of one address.
+    pub accepts_per_second_per_address: Option<u32>,
     /// Joins in a second, all sockets together.
     pub joins_per_second: u32,
+    /// Joins in a second from one address.
+    pub joins_per_second_per_address: Option<u32>,
+    /// Joins in a second of one user.
+    pub joins_per_second_per_user: Option<u32>,
     /// Messages in a second from one socket.
     pub messages_per_second: u32,
     /// Unwritten bytes of one socket.
     pub outbox_bytes: usize,
     /// Bytes of a request body.
     pub body_bytes: usize,
-    /// How long a client may take to send the head of a request.
+    /// How long a client may take to send the head of a request, and for the handshake of TLS before it.
     pub header_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub keep_alive_timeout: Duration,
+    /// Who may say for whom they speak.
+    pub trusted_proxies: Vec<Network>,
+    /// The header in which they say it.
+    pub client_address_header: HeaderName,
 }
 
 impl LimitsConfig {

@@ -66,6 +66,7 @@ impl Fault {
 
     /// Other credentials would help, these lack a right, or nobody can tell at the moment.
     fn denied(cause: &AuthError, message: String) -> Self {
+        crate::access::note_denied(cause);
         match cause.status().as_u16() {
             401 => Self::new(Code::Unauthenticated, cause.code(), message),
             403 => Self::new(Code::PermissionDenied, cause.code(), message),

@@ -15,7 +15,7 @@ use super::{Answers, Incoming, call::Call, fault::Fault};
 use crate::{
     access,
     app::Node,
-    auth::{Who, unix_now},
+    auth::Who,
 };
 
 /// Rejections that an answer lists, as the API says.
@@ -32,7 +32,7 @@ pub(super) async fn once(
     request: Request<Incoming<pb::PublishRequest>>,
     call: Call,
 ) -> Result<Answers<pb::PublishResponse>, Fault> {
-    let mut batches = Batches::begin(node, request, call)?;
+    let mut batches = Batches::begin(node, request, call).await?;
     let mut total = Total::default();
     loop {
         match batches.ingest_next().await {
@@ -54,7 +54,7 @@ pub(super) async fn acked(
     request: Request<Incoming<pb::PublishRequest>>,
     call: Call,
 ) -> Result<Answers<pb::PublishResponse>, Fault> {
-    let batches = Batches::begin(node, request, call)?;
+    let batches = Batches::begin(node, request, call).await?;
     Ok(Box::pin(stream::try_unfold(batches, |mut batches| async {
         let Some((report, quotes)) = batches.ingest_next().await? else { return Ok(None) };
         let mut total = Total::default();
@@ -75,8 +75,8 @@ struct Batches {
 }
 
 impl Batches {
-    fn begin(node: Arc<Node>, request: Request<Incoming<pb::PublishRequest>>, call: Call) -> Result<Self, Fault> {
-        let principal = node.live().auth.request(request.metadata().as_ref(), unix_now())?;
+    async fn begin(node: Arc<Node>, request: Request<Incoming<pb::PublishRequest>>, call: Call) -> Result<Self, Fault> {
+        let principal = node.live().auth.identify_request(request.metadata().as_ref()).await?;
         principal.may_publish()?;
         let expires_at = access::expiry(&principal);
         let expired = if matches!(principal.who(), Who::Key(_)) { "key_expired" } else { "token_expired" };

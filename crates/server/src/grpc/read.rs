@@ -11,7 +11,6 @@ use tonic::{Code, Request};
 use super::{Answers, Incoming, call::Call, fault::Fault};
 use crate::{
     app::Node,
-    auth::unix_now,
     follow::{self, Follower},
     topics::ticker::MAX_RATE_LONGEST,
 };
@@ -22,7 +21,7 @@ pub(super) async fn subscribe(
     request: Request<Incoming<pb::SubscribeRequest>>,
     call: Call,
 ) -> Result<Answers<pb::SubscribeResponse>, Fault> {
-    let principal = node.live().auth.request(request.metadata().as_ref(), unix_now())?;
+    let principal = node.live().auth.identify_request(request.metadata().as_ref()).await?;
     let request = call.in_time(only(request.into_inner())).await?;
     let subjects = follow::subjects(&node, &principal, request.topics.iter().map(String::as_str))?;
     let interval = min_interval(request.max_rate_ms)?;
@@ -58,7 +57,7 @@ pub(super) async fn get_quote(
     call: Call,
 ) -> Result<Answers<pb::GetQuoteResponse>, Fault> {
     let live = node.live();
-    let principal = live.auth.request(request.metadata().as_ref(), unix_now())?;
+    let principal = live.auth.identify_request(request.metadata().as_ref()).await?;
     let request = call.in_time(only(request.into_inner())).await?;
     let symbol = Symbol::new(&request.symbol)?;
     let topic = symbol.ticker_topic();

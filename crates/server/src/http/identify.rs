@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeMap,
     fmt::Display,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use tickwire_channels::{
     SocketInfo, WireFormat,
@@ -17,8 +18,9 @@ use tickwire_channels::{
 use super::mount::Mount;
 use crate::{
     access::{self, SocketOwner},
+    admission::Refused,
     app::Node,
-    auth::{AuthError, Principal, unix_now},
+    auth::{AuthError, Principal},
     demo,
     listener::Connection,
     live::Live,
@@ -34,6 +36,8 @@ pub(super) struct Opening {
     pub(super) format: WireFormat,
     /// Its query.
     pub(super) params: Params,
+    /// Whether it outlives the connection, as a session of long polling does.
+    pub(super) session: bool,
     /// The token that came in a way of its own: as a subprotocol, or in the header of a long poll.
     pub(super) auth_token: Option<AuthToken>,
 }
@@ -44,6 +48,9 @@ pub(super) enum Denied {
     /// What it showed is not valid.
     #[error(transparent)]
     Credential(#[from] AuthError),
+    /// There is no room for it.
+    #[error("{}", .0.detail())]
+    Limit(Refused),
     /// The playground refuses it, as it asked for.
     #[error("the demo endpoint refuses connections whose parameter `reject` is error or reason")]
     Demo,
@@ -54,7 +61,25 @@ impl Denied {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Credential(error) => error.code(),
+            Self::Limit(refused) => refused.code(),
             Self::Demo => "demo_reject",
+        }
+    }
+
+    /// The status of an answer.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Limit(refused) => refused.status(),
+            Self::Credential(AuthError::KeysUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Credential(_) | Self::Demo => StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// Counts and logs it.
+    pub(super) fn tell(&self, peer: SocketAddr) {
+        match self {
+            Self::Limit(refused) => refused.tell(peer),
+            Self::Credential(_) | Self::Demo => log(self.code(), self),
         }
     }
 }
@@ -63,7 +88,7 @@ impl Denied {
 pub(super) fn policy(mount: &Mount) -> Policy {
     let rules = &mount.rules;
     let protocols = Protocols { auth_token: rules.auth_token, own: rules.subprotocols.clone() };
-    Policy { origins: rules.origins.clone(), protocols }
+    Policy { origins: rules.origins.clone(), protocols, compress: rules.compress }
 }
 
 /// Decides on a client, and says what its channels may know of it.
@@ -77,13 +102,18 @@ pub(super) async fn open(
     opening: Opening,
 ) -> Result<SocketInfo, Denied> {
     let live = node.live();
-    let Opening { connection, format, params, auth_token } = opening;
+    let Opening { connection, format, params, session, auth_token } = opening;
     let principal = identify(&live, headers, &params, auth_token.as_ref()).await?;
     let mut info = SocketInfo::new(connection.peer, format, Arc::clone(&mount.limits));
     info.user = principal.user().map(|user| user.to_string());
     info.id = info.user.as_ref().map(|user| socket_id(user));
     info.expires_at = access::expiry(&principal);
-    let mut owner = SocketOwner::new(principal, connection.permit);
+    let permit = if session {
+        node.door.admit_session(&connection, info.user.as_deref())
+    } else {
+        node.door.admit_socket(&connection, info.user.as_deref())
+    };
+    let mut owner = SocketOwner::new(principal, permit.map_err(Denied::Limit)?);
     if live.config.demo.enabled {
         match demo::connect(&params) {
             demo::Connect::Refuse => return Err(Denied::Demo),
@@ -111,9 +141,9 @@ async fn identify(
 ) -> Result<Principal, AuthError> {
     let shown = auth_token.map(AuthToken::expose).filter(|token| !token.is_empty());
     let Some(token) = shown.or_else(|| params.get("token").filter(|token| !token.is_empty())) else {
-        return live.auth.request(headers, unix_now());
+        return live.auth.identify_request(headers).await;
     };
-    match live.auth.bearer(token, unix_now()) {
+    match live.auth.identify_bearer(token).await {
         // A playground takes any text for a token. Who shows one that means nothing here gets what somebody gets who shows none; what does
         // mean something, and is not valid, is refused there as anywhere.
         Err(AuthError::KeyUnknown | AuthError::TokensOff) if live.config.demo.enabled => Ok(live.auth.stranger()),

@@ -6,6 +6,7 @@ mod broadcast;
 mod control;
 mod demo;
 mod identify;
+pub(crate) mod longpoll;
 pub(crate) mod mount;
 mod openapi;
 mod page;
@@ -31,7 +32,7 @@ use tickwire_channels::handshake;
 use self::problem::Problem;
 use crate::{
     app::Node,
-    auth::{AuthError, Principal, unix_now},
+    auth::{AuthError, Principal},
     listener::Connection,
     metrics,
 };
@@ -96,7 +97,7 @@ impl FromRequestParts<Arc<Node>> for Client {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
-        Ok(Self { principal: node.live().auth.request(&parts.headers, unix_now())? })
+        Ok(Self { principal: node.live().auth.identify_request(&parts.headers).await? })
     }
 }
 
@@ -151,7 +152,7 @@ fn may_read(node: &Node, principal: &Principal, symbol: &tickwire_market::Symbol
 /// A symbol in a path.
 fn symbol(text: &str) -> Result<tickwire_market::Symbol, Problem> {
     tickwire_market::Symbol::new(text)
-        .map_err(|error| Problem::bad_request("invalid_symbol", format!("{text:?}: {error}.")))
+        .map_err(|error| Problem::bad_request("invalid_symbol", format!("{error}.")))
 }
 
 /// The rest of a path, decoded.

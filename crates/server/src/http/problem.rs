@@ -36,6 +36,11 @@ impl Problem {
         Self(Box::new(Inner { status, code, title, detail: detail.into(), headers: Vec::new(), extra: Map::new() }))
     }
 
+    /// Its stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        self.0.code
+    }
+
     /// 400: the request cannot be understood.
     pub(crate) fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, "The request cannot be understood", detail)
@@ -57,12 +62,14 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, code, "This is not allowed", detail)
     }
 
-    /// 401 or 403, as the cause says: other credentials would help, or these lack a right.
+    /// 401, 403 or 503, as the cause says: other credentials would help, these lack a right, or nobody can tell at the moment.
     pub(crate) fn denied(cause: &AuthError, detail: String) -> Self {
-        if cause.status() == 403 {
-            Self::forbidden(cause.code(), detail)
-        } else {
-            Self::unauthenticated(cause.code(), detail)
+        crate::access::note_denied(cause);
+        match cause.status() {
+            StatusCode::FORBIDDEN => Self::forbidden(cause.code(), detail),
+            StatusCode::UNAUTHORIZED => Self::unauthenticated(cause.code(), detail),
+            status => Self::new(status, cause.code(), "This cannot be decided at the moment", detail)
+                .header(header::RETRY_AFTER, HeaderValue::from_static("1")),
         }
     }
 
@@ -135,9 +142,9 @@ pub(crate) async fn wrong_method(method: axum::http::Method, uri: axum::http::Ur
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here", detail)
 }
 
-/// The beginning of a path, enough to recognise it.
-fn shown(path: &str) -> &str {
-    let end = (0..=path.len().min(100)).rev().find(|&end| path.is_char_boundary(end)).unwrap_or(0);
+/// The beginning of what a client sent, enough to recognise it: nobody gets megabytes of it back, or into a log.
+pub(super) fn shown(path: &str) -> &str {
+    let end = (0..=path.len().min(64)).rev().find(|&end| path.is_char_boundary(end)).unwrap_or(0);
     &path[..end]
 }
 
@@ -164,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_long_path_is_cut_between_characters() {
-        assert_eq!(shown(&"é".repeat(80)).len(), 100);
+        assert_eq!(shown(&"é".repeat(80)).len(), 64);
         assert_eq!(shown("/short"), "/short");
     }
 }

@@ -263,9 +263,8 @@ impl Kind for RoomKind {
             return Refusal::reason("unauthorized").into();
         }
         let (reply, floor, room) = self.rooms.enter(&self.rule, &request.topic, Moment::now());
-        let may_write = self.gate.may_write(&request.socket, &request.topic);
-        let channel =
-            RoomChannel { rooms: Arc::clone(&self.rooms), rule: Arc::clone(&self.rule), may_write, _room: room };
+        let (rooms, rule) = (Arc::clone(&self.rooms), Arc::clone(&self.rule));
+        let channel = RoomChannel { rooms, rule, gate: self.gate, _room: room };
         let joined = Joined::new(channel).reply(reply);
         match floor {
             Some(floor) => joined.floor(floor),
@@ -278,7 +277,7 @@ impl Kind for RoomKind {
 struct RoomChannel {
     rooms: Arc<Rooms>,
     rule: Arc<RoomRule>,
-    may_write: bool,
+    gate: Gate,
     _room: Option<Arc<Room>>,
 }
 
@@ -290,7 +289,8 @@ impl RoomChannel {
             return Err("unhandled event");
         }
         if broadcasts {
-            if !self.may_write {
+            // Asked each time: a client may show another token while it is here.
+            if !self.gate.may_write(context.socket(), context.topic()) {
                 return Err("unauthorized");
             }
             let from = Some(context.handle().origin());

@@ -1,12 +1,11 @@
 //! `[auth]`: keys, tokens and the rights of strangers.
 
-use std::time::Duration;
+mod jwt;
 
 use tickwire_market::parse_ts;
 
-use super::{STRONG_SECRET_BYTES, secs};
 use crate::config::reader::Section;
-use crate::config::settings::{AnonymousRights, ApiKeyConfig, AuthConfig, JwtConfig, PublishMode, Scope};
+use crate::config::settings::{AnonymousRights, ApiKeyConfig, AuthConfig, PublishMode, Scope};
 use crate::config::values::Setting;
 
 /// An API key: what cannot be guessed over the network.
@@ -16,18 +15,7 @@ pub(super) fn auth(s: &Section<'_>) -> AuthConfig {
     let publish = s.choice("publish", PublishMode::Key, &[("key", PublishMode::Key), ("open", PublishMode::Open)]);
     let anonymous =
         s.section("anonymous", |a| AnonymousRights { read: a.value("read", true), write: a.value("write", false) });
-    let jwt = s.section("jwt", |jwt| {
-        let config = JwtConfig {
-            hs256_secret: jwt.secret("hs256_secret", STRONG_SECRET_BYTES),
-            issuer: jwt.option("issuer"),
-            audience: jwt.option("audience"),
-            leeway: jwt.between("leeway", secs(5), Duration::ZERO, secs(300)),
-        };
-        for key in ["pem_file", "jwks_file", "jwks_url"] {
-            jwt.absent(key, "tokens that are signed with a private key");
-        }
-        config
-    });
+    let jwt = s.section("jwt", jwt::jwt);
     let mut keys: Vec<ApiKeyConfig> = Vec::new();
     s.sections("key", |k| {
         let key = api_key(k)?;
@@ -57,6 +45,9 @@ fn api_key(s: &Section<'_>) -> Option<ApiKeyConfig> {
         |node| Vec::<String>::read(node)?.iter().map(read_scope).collect(),
         |scopes: &Vec<Scope>| scopes.iter().map(|scope| scope.name().to_owned()).collect::<Vec<_>>().show(),
     );
+    if scopes.is_empty() && s.has("scopes") && s.is_sound("scopes") {
+        s.problem("scopes", "is empty; name \"publish\" or \"admin\", or remove it for a key that only reads");
+    }
     let expires = s.option_by("expires", |node| unix_seconds(&node.seen()), ToString::to_string);
     if !s.has("name") {
         s.problem("name", "is missing; it is what logs call the key");
