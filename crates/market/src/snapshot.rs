@@ -68,8 +68,11 @@ struct RawSince {
 
 /// A client's `since` is not one that any server gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("since.epoch is longer than any epoch, at most {} bytes", Since::EPOCH_BYTES_MAX)]
-pub struct SinceError;
+#[error("since.epoch has {seen} bytes, expected the epoch of an update, which has at most {}", Since::EPOCH_BYTES_MAX)]
+pub struct SinceError {
+    /// The length of what was handed in.
+    pub seen: usize,
+}
 
 impl Since {
     /// The longest epoch that any version of the server gives out.
@@ -81,7 +84,7 @@ impl Since {
     /// If the epoch is longer than any.
     pub fn new(epoch: &str, seq: u64) -> Result<Self, SinceError> {
         if epoch.len() > Self::EPOCH_BYTES_MAX {
-            return Err(SinceError);
+            return Err(SinceError { seen: epoch.len() });
         }
         Ok(Self { epoch: epoch.into(), seq })
     }

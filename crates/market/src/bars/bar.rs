@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Decimal;
+use crate::{Decimal, rejection::excerpt};
 
 /// The mid price over one interval of event time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,10 @@ impl FromStr for Interval {
     type Err = IntervalError;
 
     fn from_str(text: &str) -> Result<Self, IntervalError> {
-        Self::ALL.into_iter().find(|interval| interval.name() == text).ok_or_else(|| IntervalError(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|interval| interval.name() == text)
+            .ok_or_else(|| IntervalError(excerpt(text.as_bytes())))
     }
 }
 

@@ -13,7 +13,12 @@ use tickwire_market::{
     parse_ts,
 };
 
-use super::{Client, PathText, may_read, problem::Problem, quotes::json_answer, symbol};
+use super::{
+    Client, PathText, may_read,
+    problem::{Problem, shown},
+    quotes::json_answer,
+    symbol,
+};
 use crate::app::Node;
 
 /// Bars of an answer that asks for no number, and at most.
@@ -69,7 +74,8 @@ fn time(name: &str, text: Option<&str>) -> Result<Option<i64>, Problem> {
     let time = text.parse().ok().or_else(|| parse_ts(text.as_bytes()).ok());
     let wrong = || {
         invalid(format!(
-            "{name} is {text:?}, expected microseconds since 1970, or a time such as 2026-03-04T12:30:00Z."
+            "{name} is {:?}, expected microseconds since 1970, or a time such as 2026-03-04T12:30:00Z.",
+            shown(text)
         ))
     };
     time.map(Some).ok_or_else(wrong)

@@ -9,7 +9,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use super::problem::Problem;
+use super::problem::{Problem, shown};
 
 /// A client that takes longer to send what a request may have is not sending.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,14 +48,17 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "unsupported_encoding",
         "The body's encoding is not read here",
-        format!("Content-Encoding is {encoding:?}; send the body as it is, without one."),
+        format!(
+            "Content-Encoding is {:?}; send the body as it is, without one.",
+            shown(&String::from_utf8_lossy(encoding.as_bytes()))
+        ),
     )
     .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
 
 /// A body of a type that is not read here.
 pub(super) fn unsupported(seen: &str, accepted: &'static str) -> Problem {
-    let seen = if seen.is_empty() { "none".to_owned() } else { format!("{seen:?}") };
+    let seen = if seen.is_empty() { "none".to_owned() } else { format!("{:?}", shown(seen)) };
     Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "unsupported_media_type",

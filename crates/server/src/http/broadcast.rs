@@ -16,15 +16,18 @@ use tickwire_channels::json::canonical;
 use tickwire_market::Moment;
 use tickwire_pubsub::{Payload, Topic};
 
-use super::{PathText, Writer, body, problem::Problem};
+use super::{
+    PathText, Writer, body,
+    problem::{Problem, shown},
+};
 use crate::{
     app::Node,
     auth::{Principal, Who},
     idempotency::{Claim, KEY_BYTES_MAX, Key},
 };
 
-/// Longer names cannot be written in the binary form of the wire.
-const EVENT_BYTES_MAX: usize = 255;
+/// The longest name of an event: enough for any, and a bound to what all who are joined have to read.
+const EVENT_CHARS_MAX: usize = 255;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,9 +56,12 @@ pub(super) async fn publish(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "not_a_room",
                 "This topic takes no broadcasts",
-                format!("{topic:?} has the values of a symbol; publish quotes at /v1/quotes."),
+                format!("{:?} has the values of a symbol; publish quotes at /v1/quotes.", shown(topic)),
             ),
-            None => Problem::not_found("unmatched_topic", format!("{topic:?} matches no [[channel]] of this server.")),
+            None => Problem::not_found(
+                "unmatched_topic",
+                format!("{:?} matches no [[channel]] of this server.", shown(topic)),
+            ),
         });
     };
     let wish: Wish = body::read_json(&headers, body, live.config.limits.body_bytes).await?;
@@ -89,7 +95,7 @@ pub(super) async fn publish(
             "A request with this Idempotency-Key has not been answered yet; try again in a moment.",
         )),
         Claim::Different => Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
+            StatusCode::CONFLICT,
             "idempotency_key_reused",
             "The Idempotency-Key belongs to another request",
             "This Idempotency-Key was used for another topic, event or payload; take a new one for each new request.",
@@ -98,8 +104,9 @@ pub(super) async fn publish(
 }
 
 fn check(wish: &Wish) -> Result<(), Problem> {
-    if wish.event.is_empty() || wish.event.len() > EVENT_BYTES_MAX {
-        let detail = format!("event has {} bytes, expected 1 to {EVENT_BYTES_MAX}.", wish.event.len());
+    let length = wish.event.chars().count();
+    if !(1..=EVENT_CHARS_MAX).contains(&length) {
+        let detail = format!("event has {length} characters, expected 1 to {EVENT_CHARS_MAX}.");
         return Err(Problem::bad_request("invalid_event", detail));
     }
     // A client takes these for the protocol's own words, and would tear its channel down.
@@ -110,12 +117,16 @@ fn check(wish: &Wish) -> Result<(), Problem> {
 }
 
 fn idempotency_key(headers: &HeaderMap, principal: &Principal) -> Result<Option<Key>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len())).ok_or_else(|| {
-        Problem::bad_request(
-            "invalid_idempotency_key",
-            format!("Idempotency-Key must have 1 to {KEY_BYTES_MAX} visible ASCII characters."),
-        )
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let is_key =
+        |key: &&str| (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let key = value.to_str().ok().filter(is_key).filter(|_| values.next().is_none());
+    let key = key.ok_or_else(|| {
+        let detail = format!(
+            "Idempotency-Key must be there once, with 1 to {KEY_BYTES_MAX} visible ASCII characters and no space, such as a UUID."
+        );
+        Problem::bad_request("invalid_idempotency_key", detail)
     })?;
     let owner = match principal.who() {
         Who::Stranger => String::new(),

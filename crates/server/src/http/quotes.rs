@@ -100,7 +100,11 @@ pub(super) async fn list(
         let detail = format!("limit is {limit}, expected 1 to {}.", Market::LIST_MAX);
         return Err(Problem::bad_request("invalid_params", detail));
     }
-    let quotes = node.market.list(page.after.as_deref(), limit);
+    let after = page.after.as_deref().filter(|after| !after.is_empty());
+    if let Some(Err(error)) = after.map(tickwire_market::Symbol::new) {
+        return Err(Problem::bad_request("invalid_params", format!("after: {error}.")));
+    }
+    let quotes = node.market.list(after, limit);
     // A page that is not full is the last one, whatever of it the client may see.
     let next = (quotes.len() == limit).then(|| quotes.last().map(|last| last.symbol.to_string())).flatten();
     let mut out = Vec::with_capacity(quotes.len() * 256 + 64);

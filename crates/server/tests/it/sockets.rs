@@ -131,7 +131,7 @@ async fn a_broadcast_over_http_reaches_a_room_once() {
     assert_eq!(send(body.clone(), Some("k1")).await.status(), 202);
     let again = send(body.clone(), Some("k1")).await;
     assert_eq!((again.status().as_u16(), again.headers()["idempotent-replayed"].to_str().unwrap()), (202, "true"));
-    assert_eq!(send(json!({"event": "news", "payload": {"n": 2}}), Some("k1")).await.status(), 422);
+    assert_eq!(send(json!({"event": "news", "payload": {"n": 2}}), Some("k1")).await.status(), 409);
     assert_eq!(send(json!({"event": "last"}), None).await.status(), 202);
     assert_eq!(socket.next().await, json!([null, null, "room:a", "news", {"n": 1}]));
     assert_eq!(socket.next().await, json!([null, null, "room:a", "last", {}]));
