@@ -3,20 +3,20 @@
 mod auth;
 mod channel;
 mod feed;
+mod limits;
 mod market;
 mod socket;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tickwire_channels::WorkersConfig;
 use tracing_subscriber::EnvFilter;
 
 use super::Config;
 use super::layers::Node;
 use super::reader::Section;
 use super::settings::*;
-use super::values::{Setting, Size};
+use super::values::Setting;
 
 /// The sections of the file, which are also the names that one variable of the environment may set as a whole.
 pub(super) const SECTIONS: [&str; 14] = [
@@ -44,7 +44,7 @@ pub(super) fn config(root: &Section<'_>, mut warnings: Vec<String>) -> Config {
     let node = root.section("node", |s| node(s, listen.mesh));
     let cluster = root.section("cluster", cluster);
     let auth = root.section("auth", auth::auth);
-    let limits = root.section("limits", limits);
+    let limits = root.section("limits", limits::limits);
     let drain = root.section("drain", drain);
     let demo = root.section("demo", |s| DemoConfig { enabled: s.value("enabled", false) });
     let sockets = socket::sockets(root);
@@ -109,6 +109,7 @@ fn listen(s: &Section<'_>) -> ListenConfig {
         grpc: s.value("grpc", local(4001)),
         admin: s.value("admin", local(4040)),
         mesh: s.value("mesh", local(4100)),
+        tls: None,
     };
     let named = [("http", listen.http), ("grpc", listen.grpc), ("admin", listen.admin), ("mesh", listen.mesh)];
     for (i, (name, address)) in named.iter().enumerate() {
@@ -119,11 +120,7 @@ fn listen(s: &Section<'_>) -> ListenConfig {
             s.problem(at, message);
         }
     }
-    s.section("tls", |tls| {
-        tls.absent("cert", "TLS on the public ports");
-        tls.absent("key", "TLS on the public ports");
-    });
-    listen
+    ListenConfig { tls: s.section("tls", limits::tls), ..listen }
 }
 
 /// Whether two listeners would fight for a port: the unspecified address takes it on all others, too.
@@ -170,21 +167,6 @@ fn cluster(s: &Section<'_>) -> ClusterConfig {
         }
     });
     config
-}
-
-fn limits(s: &Section<'_>) -> LimitsConfig {
-    let rate_max = 10_000_000;
-    LimitsConfig {
-        connections: s.auto("connections", 1, 10_000_000),
-        accepts_per_second: s.between("accepts_per_second", 10_000, 1, rate_max),
-        joins_per_second: s.between("joins_per_second", 50_000, 1, rate_max),
-        messages_per_second: s.between("messages_per_second", 10_000, 1, rate_max),
-        outbox_bytes: s
-            .between("outbox_bytes", Size(WorkersConfig::default().outbox_bytes_max), Size(16 << 10), Size(1 << 30))
-            .0,
-        body_bytes: s.between("body_bytes", Size(8 << 20), Size(1 << 10), Size(1 << 30)).0,
-        header_timeout: s.between("header_timeout", secs(10), millis(100), HOUR),
-    }
 }
 
 fn drain(s: &Section<'_>) -> DrainConfig {

@@ -341,6 +341,18 @@ impl<'r> Section<'r> {
         self.value_by(key, None, read, |value| value.as_ref().map_or_else(|| "\"auto\"".to_owned(), T::show))
     }
 
+    /// A limit that may be off: `"none"` is `None`, which is the default.
+    pub(super) fn unlimited<T: Setting + PartialOrd>(&self, key: &str, low: T, high: T) -> Option<T> {
+        let read = |node: &Node| match &node.item {
+            Item::Text(text) | Item::Raw(text) if text == "none" => Ok(None),
+            _ => match T::read(node) {
+                Ok(value) => in_range(value, &low, &high).map(Some),
+                Err(expected) => Err(format!("{expected}, nor \"none\"")),
+            },
+        };
+        self.value_by(key, None, read, |value| value.as_ref().map_or_else(|| "\"none\"".to_owned(), T::show))
+    }
+
     /// One of a few named values.
     pub(super) fn choice<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
         let read = |node: &Node| {

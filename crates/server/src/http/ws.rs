@@ -9,19 +9,17 @@ use axum::{
     response::Response,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use tickwire_channels::{
     SocketInfo,
     handshake::{self, Refusal, Upgrade, UpgradeRequest},
 };
-use tokio::net::TcpStream;
 
 use super::{
     connection,
     identify::{self, Opening},
     mount::Mount,
 };
-use crate::{app::Node, metrics};
+use crate::{app::Node, listener::into_transport, metrics};
 
 /// Answers a request to a socket's path: 101, or why not.
 pub(super) async fn upgrade(node: Arc<Node>, mount: Arc<Mount>, mut request: Request) -> Response {
@@ -39,13 +37,14 @@ pub(super) async fn upgrade(node: Arc<Node>, mount: Arc<Mount>, mut request: Req
         // HTTP/2 has another way to a socket (RFC 8441), which no Phoenix client takes.
         return refuse(&Refusal::NotAnUpgrade("the connection must be HTTP/1.1"), &mount);
     };
-    let Upgrade { accept, format, params, protocol, auth_token } = upgrade;
-    let opening = Opening { connection, format, params, auth_token };
+    let Upgrade { accept, format, params, protocol, auth_token, deflate } = upgrade;
+    let peer = connection.peer;
+    let opening = Opening { connection, format, params, session: false, auth_token };
     let info = match identify::open(&node, &mount, request.headers(), opening).await {
-        Ok(info) => Arc::new(info),
+        Ok(info) => Arc::new(SocketInfo { deflate, ..info }),
         Err(denied) => {
-            identify::log(denied.code(), &denied);
-            return with_reason(empty(StatusCode::FORBIDDEN), denied.code());
+            denied.tell(peer);
+            return with_reason(empty(denied.status()), denied.code());
         }
     };
     let accept = HeaderValue::try_from(&accept).expect("base64 is valid in a header");
@@ -60,6 +59,10 @@ pub(super) async fn upgrade(node: Arc<Node>, mount: Arc<Mount>, mut request: Req
         let protocol = HeaderValue::try_from(protocol).expect("a configured subprotocol is a token of HTTP");
         fields.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
+    if let Some(deflate) = deflate {
+        let extension = HeaderValue::try_from(deflate.answer()).expect("names and numbers are valid in a header");
+        fields.insert(header::SEC_WEBSOCKET_EXTENSIONS, extension);
+    }
     response
 }
 
@@ -73,14 +76,11 @@ fn check(request: &Request, mount: &Mount) -> Result<Upgrade, Refusal> {
 async fn adopt(node: &Node, on_upgrade: OnUpgrade, info: Arc<SocketInfo>) {
     // The client went before it had our answer.
     let Ok(upgraded) = on_upgrade.await else { return };
-    let Ok(parts) = downcast::<TokioIo<TcpStream>>(upgraded) else {
+    let Some(transport) = into_transport(upgraded) else {
         tracing::error!("an upgraded connection is not one of our listener's");
         return;
     };
-    // Only this much is kept of hyper's buffer: it has 8 KiB, and most sockets have sent nothing yet.
-    let leftover = bytes::Bytes::copy_from_slice(&parts.read_buf);
-    drop(parts.read_buf);
-    let adopted = parts.io.into_inner().into_std().map(|stream| node.workers.adopt(stream, info, leftover));
+    let adopted = transport.map(|(transport, leftover)| node.workers.adopt(transport, info, leftover));
     match adopted {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

@@ -1,0 +1,217 @@
+//! One connection, from its first byte to its last request.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, response::Response};
+use bytes::Bytes;
+use hyper::{Request, Version, body::Incoming, service::service_fn, upgrade::Upgraded};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto::{self, upgrade::downcast},
+};
+use tickwire_channels::Transport;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::Instant,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tower::Service as _;
+
+use super::{
+    Connection, Door, Port,
+    pulse::{Answered, Cut, Patience, Pulse, Watched},
+    refuse,
+};
+use crate::{
+    lifecycle::Tasks,
+    metrics,
+    tls::{Alpn, Tls},
+};
+
+/// What serves the connections of a port.
+pub(super) struct Server {
+    name: &'static str,
+    router: Router,
+    door: Option<Arc<Door>>,
+    tls: Option<Arc<Tls>>,
+    patience: Patience,
+    grpc: bool,
+    builder: auto::Builder<Tasks>,
+    tasks: Tasks,
+}
+
+/// The first byte of a TLS connection, a handshake record (RFC 8446, section 5.1), with which no HTTP begins.
+const HANDSHAKE: u8 = 22;
+
+impl Server {
+    pub(super) fn new(port: &Port, tasks: &Tasks) -> Self {
+        /// How long a client may take nothing of an answer: as long as a socket may.
+        const STUCK: Duration = Duration::from_secs(30);
+        Self {
+            name: port.name,
+            router: port.router.clone(),
+            door: port.door.clone(),
+            tls: port.tls.clone(),
+            patience: Patience { head: port.header_timeout, idle: port.keep_alive_timeout, stuck: STUCK },
+            grpc: port.http2_only,
+            builder: builder(tasks, port.http2_only),
+            tasks: tasks.clone(),
+        }
+    }
+
+    /// Serves a connection to its end.
+    pub(super) async fn serve(&self, stream: TcpStream, connection: Connection) {
+        let (started, peer) = (Instant::now(), connection.peer);
+        let greeted = tokio::time::timeout_at(started + self.patience.head, first_byte(&stream));
+        let first = tokio::select! {
+            first = greeted => first,
+            () = self.tasks.cancelled().cancelled() => return,
+        };
+        let answered = match (first, &self.tls) {
+            (Err(_), _) => return metrics::refused(Cut::Head.code()),
+            // It left without a word, as probes of load balancers do.
+            (Ok(None), _) => return,
+            (Ok(Some(HANDSHAKE)), Some(tls)) => {
+                return Box::pin(self.shake_hands(tls, stream, connection, started)).await;
+            }
+            (Ok(Some(HANDSHAKE)), None) => self.in_time(refuse::tls_on_plain(stream, self.name, peer)).await,
+            (Ok(Some(_)), Some(_)) => self.in_time(refuse::plain_on_tls(stream, self.name, peer)).await,
+            (Ok(Some(_)), None) => return Box::pin(self.serve_http(stream, connection, Pulse::new(started))).await,
+        };
+        if let Some(Err(error)) = answered {
+            tracing::debug!(%peer, %error, "a client did not wait for its refusal");
+        }
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        tokio::time::timeout(PATIENCE, answer).await.ok()
+    }
+
+    async fn shake_hands(&self, tls: &Tls, stream: TcpStream, connection: Connection, started: Instant) {
+        let alpn = if self.grpc { Alpn::Grpc } else { Alpn::Http };
+        let handshake = TlsAcceptor::from(tls.config(alpn)).accept(stream);
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout_at(started + self.patience.head, handshake) => shaken,
+            () = self.tasks.cancelled().cancelled() => return,
+        };
+        let why = match shaken {
+            Ok(Ok(stream)) => {
+                return Box::pin(self.serve_http(stream, connection, Pulse::new(Instant::now()))).await;
+            }
+            Ok(Err(error)) => format!("the TLS handshake failed: {error}"),
+            Err(_) => format!("no TLS handshake in {:?}, see limits.header_timeout", self.patience.head),
+        };
+        refuse::log("tls_handshake", self.name, connection.peer, &why);
+    }
+
+    /// Serves requests. The pulse tells when the client takes too long for what it is at.
+    async fn serve_http<T>(&self, stream: T, connection: Connection, pulse: Pulse)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request: Request<Incoming>| {
+            let multiplexed = request.version() >= Version::HTTP_2;
+            let under_way = pulse.request(multiplexed);
+            let answer = self.answer(&connection, request);
+            async move {
+                let (response, connection) = answer.await?;
+                Ok::<_, std::convert::Infallible>(response.map(|body| Answered::body(body, under_way, connection)))
+            }
+        });
+        let stream = TokioIo::new(Watched::new(stream, pulse.clone()));
+        let mut served = pin!(self.builder.serve_connection_with_upgrades(stream, service));
+        let mut look = tokio::time::interval(self.patience.head.min(self.patience.idle) / 4);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut finishing = false;
+        let ended = loop {
+            tokio::select! {
+                ended = served.as_mut() => break ended,
+                // What is cut has taken its time: dropping the connection is all that is left to do.
+                now = look.tick() => if let Some(cut) = pulse.verdict(self.patience, now) {
+                    return metrics::refused(cut.code());
+                },
+                // The request at hand is finished, no further one is taken.
+                () = self.tasks.cancelled().cancelled(), if !finishing => {
+                    finishing = true;
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        if let Err(error) = ended {
+            // A client that hangs up is not an error of ours.
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+
+    /// Answers a request; what is returned with the answer is held until that has been taken.
+    fn answer(
+        &self,
+        connection: &Connection,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<(Response, Connection), std::convert::Infallible>> + Send + 'static {
+        let known = match &self.door {
+            Some(door) => door.request(connection, request.headers()),
+            None => Ok(connection.clone()),
+        };
+        let (mut router, grpc, own) = (self.router.clone(), self.grpc, connection.clone());
+        async move {
+            match known {
+                Ok(connection) => {
+                    request.extensions_mut().insert(connection.clone());
+                    Ok((router.call(request.map(Body::new)).await?, connection))
+                }
+                Err((peer, refused)) => Ok((refuse::request(peer, refused, grpc), own)),
+            }
+        }
+    }
+}
+
+/// The first byte that a client sends, which stays to be read; `None` if it sends none.
+async fn first_byte(stream: &TcpStream) -> Option<u8> {
+    let mut first = [0];
+    let peeked = stream.peek(&mut first).await;
+    matches!(peeked, Ok(1)).then_some(first[0])
+}
+
+fn builder(tasks: &Tasks, http2_only: bool) -> auto::Builder<Tasks> {
+    const KEEP_ALIVE: Duration = Duration::from_secs(20);
+    /// Requests that one connection may have under way.
+    const STREAMS_MAX: u32 = 100;
+    /// Streams that a client has opened and reset before we came to look: with more of them the connection ends (CVE-2023-44487).
+    const RESETS_MAX: usize = 20;
+    /// Bytes of an answer that wait for a stream's client; with the streams this bounds what a connection can make us hold.
+    const SEND_BUFFER: usize = 64 * 1024;
+    let mut builder = auto::Builder::new(tasks.clone());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(64 * 1024).half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .max_send_buf_size(SEND_BUFFER)
+        // CONTINUATION frames beyond it end the connection as well (CVE-2024-27316).
+        .max_header_list_size(16 * 1024);
+    if http2_only { builder.http2_only() } else { builder }
+}
+
+/// Takes the bare connection out of the HTTP server's hands: what carries its bytes, and those that were read already. `None`: it is none
+/// of our listeners'.
+pub(crate) fn into_transport(upgraded: Upgraded) -> Option<std::io::Result<(Transport, Bytes)>> {
+    // Only this much is kept of hyper's buffer: it has 8 KiB, and most sockets have sent nothing yet.
+    let kept = |read: Bytes| Bytes::copy_from_slice(&read);
+    let upgraded = match downcast::<TokioIo<Watched<TcpStream>>>(upgraded) {
+        Ok(parts) => {
+            let stream = parts.io.into_inner().into_inner().into_std();
+            return Some(stream.map(|stream| (Transport::Tcp(stream), kept(parts.read_buf))));
+        }
+        Err(upgraded) => upgraded,
+    };
+    let parts = downcast::<TokioIo<Watched<TlsStream<TcpStream>>>>(upgraded).ok()?;
+    let (stream, session) = parts.io.into_inner().into_inner().into_inner();
+    Some(stream.into_std().map(|stream| (Transport::Tls(stream, Box::new(session)), kept(parts.read_buf))))
+}
