@@ -8,7 +8,7 @@ use axum::{
 };
 use tickwire_channels::MountLimits;
 
-use super::{problem, ws};
+use super::{longpoll, problem, ws};
 use crate::{
     app::Node,
     config::{Config, SocketMount},
@@ -65,7 +65,8 @@ impl Live {
 pub(super) async fn answer(State(node): State<Arc<Node>>, request: Request) -> Response {
     match node.live().transport(request.uri().path()) {
         Some((mount, Transport::WebSocket)) => ws::upgrade(node, mount, request).await,
-        Some((_, Transport::LongPoll)) | None => problem::not_found(request.uri().clone()).await.into_response(),
+        Some((mount, Transport::LongPoll)) => longpoll::answer(node, mount, request).await,
+        None => problem::not_found(request.uri().clone()).await.into_response(),
     }
 }
 
