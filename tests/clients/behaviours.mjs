@@ -208,9 +208,11 @@ export const behaviours = [
       await server.publish({ symbol: own, bid: "1", ask: "200" });
       const { topic, ledger } = await follow(client, open({}, { url: proxy.socket() }), own);
       for (let i = 1; i <= 3; i++) {
+        const joins = topic.joins.length;
         proxy.cut();
         await server.publish({ symbol: own, bid: String(10 + i), ask: "200" });
-        await eventually(() => topic.joins.length > i && ledger.quote?.bid === String(10 + i), { what: `resume ${i}`, within: 30_000, detail: () => JSON.stringify(topic.joins) });
+        await proxy.cutUntil(() => topic.joins.length > joins, `join ${joins + 1}`);
+        await eventually(() => ledger.quote?.bid === String(10 + i), { what: `what was missed ${i}` });
       }
       ledger.honest();
       if (!client.can.has("resume")) return;

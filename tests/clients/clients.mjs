@@ -21,12 +21,12 @@ const javascript = [...common, "params", "reply", "reconnect", "heartbeat"];
 
 const phoenix = {
   "phoenix.js 1.2": { transports: ["websocket"], can: javascript },
-  "phoenix.js 1.3": { transports: ["websocket"], can: [...javascript, "again"] },
-  "phoenix.js 1.4": { transports: ["websocket"], can: [...javascript, "again", "resume"] },
-  "phoenix.js 1.5": { transports: ["websocket"], can: [...javascript, "again", "resume"] },
-  "phoenix.js 1.6": { transports: ["websocket"], can: [...javascript, "again", "resume", "binary"] },
-  "phoenix.js 1.7": { transports: ["websocket"], can: [...javascript, "again", "resume", "binary"] },
-  "phoenix.js 1.8": { transports: ["websocket"], can: [...javascript, "again", "resume", "binary"] },
+  "phoenix.js 1.3": { transports: ["websocket", "longpoll"], can: [...javascript, "again"] },
+  "phoenix.js 1.4": { transports: ["websocket", "longpoll"], can: [...javascript, "again", "resume"] },
+  "phoenix.js 1.5": { transports: ["websocket", "longpoll"], can: [...javascript, "again", "resume"] },
+  "phoenix.js 1.6": { transports: ["websocket", "longpoll"], can: [...javascript, "again", "resume", "binary"] },
+  "phoenix.js 1.7": { transports: ["websocket", "longpoll"], can: [...javascript, "again", "resume", "binary"] },
+  "phoenix.js 1.8": { transports: ["websocket", "longpoll"], can: [...javascript, "again", "resume", "binary"] },
   "phoenix-channels": { transports: ["websocket"], can: javascript },
 };
 

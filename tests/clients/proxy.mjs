@@ -1,6 +1,10 @@
 // A network that fails on demand: a TCP proxy that can cut its connections, or refuse every upgrade as some company's gateway does.
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
+import { eventually } from "./server.mjs";
+
+/** Time enough for a client to come back. */
+const CUT_AGAIN_MS = 3_000;
 
 export class Proxy {
   /** @param {number} target port @param {{ refuseUpgrades?: boolean }} options */
@@ -42,6 +46,22 @@ export class Proxy {
 
   url(path = "/") { return `http://127.0.0.1:${this.port}${path}`; }
   socket(path = "/socket") { return `ws://127.0.0.1:${this.port}${path}`; }
+
+  /**
+   * Resets connections until `noticed`. One that is just being made, as a client that polls does all the time, escapes the first cut, and
+   * its client loses nothing.
+   */
+  async cutUntil(noticed, what) {
+    let next = 0;
+    await eventually(() => {
+      if (noticed()) return true;
+      if (Date.now() >= next) {
+        this.cut();
+        next = Date.now() + CUT_AGAIN_MS;
+      }
+      return false;
+    }, { what, within: 40_000 });
+  }
 
   /** Resets every connection there is; new ones work. */
   cut() {

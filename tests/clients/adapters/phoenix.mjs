@@ -8,7 +8,7 @@ import { Refused, Topic } from "./topic.mjs";
 const require = createRequire(import.meta.url);
 
 /**
- * Versions before 1.6 look for `window`. They get one of their own, so that later ones, which go by what is global, do not
+ * Versions before 1.8 look for `window`. They get one of their own, so that later ones, which go by what is global, do not
  * take this process for a browser.
  */
 function withWindow(name) {
@@ -24,8 +24,8 @@ export const libraries = {
   "phoenix.js 1.3": () => withWindow("phoenix13"),
   "phoenix.js 1.4": () => withWindow("phoenix14"),
   "phoenix.js 1.5": () => withWindow("phoenix15"),
-  "phoenix.js 1.6": () => require("phoenix16"),
-  "phoenix.js 1.7": () => require("phoenix17"),
+  "phoenix.js 1.6": () => withWindow("phoenix16"),
+  "phoenix.js 1.7": () => withWindow("phoenix17"),
   "phoenix.js 1.8": () => require("phoenix18"),
   "phoenix-channels": () => require("phoenix-channels"),
 };
@@ -77,8 +77,15 @@ export class PhoenixClient {
     this.topics.get(topic).channel.push(event, payload);
   }
 
+  /** Waits for the server's own answer: the library counts a channel as left as soon as it has asked, and tells so. */
   leave(topic) {
-    return outcome(this.topics.get(topic).channel.leave());
+    return new Promise((resolve) => {
+      let push = null;
+      this.socket.onMessage(({ event, ref, payload }) => {
+        if (event === "phx_reply" && ref === push.ref) resolve(payload.response);
+      });
+      push = this.topics.get(topic).channel.leave();
+    });
   }
 
   close() {
