@@ -31,6 +31,8 @@ pub enum Unit {
     Delivery,
     /// A shard while it applies a quote. Its place is the symbol.
     Shard,
+    /// A shard while it publishes. Its place is the topic of the first message.
+    Publish,
     /// Bars while they roll up an update. Its place is the symbol.
     Bars,
     /// A feed. Its place is its name.

@@ -369,6 +369,12 @@ impl Market {
         }
     }
 
+    /// Whether its shards crash no more often than a node that is well may.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        !self.0.outlet.crashes.is_exhausted(std::time::Instant::now())
+    }
+
     /// How many symbols this node keeps.
     #[must_use]
     pub fn symbols(&self) -> usize {

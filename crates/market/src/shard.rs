@@ -7,7 +7,8 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use tickwire_pubsub::{Broadcast, EpochClock, Payload, PubSub, Role};
+use tickwire_faults::{Unit, point};
+use tickwire_pubsub::{Broadcast, CrashBudget, EpochClock, Payload, PubSub, Role};
 
 use crate::{
     Clock, IngestReport, Moment, Rejection, TapUpdate, UpdateTap,
@@ -17,12 +18,17 @@ use crate::{
     unit::panic_text,
 };
 
+/// Crashes of shards that a node may have within ten minutes and still be trusted with new clients: each of them makes the clients of all
+/// of the shard's symbols begin anew.
+const CRASHES_MAX: u32 = 100;
+
 /// What a shard needs of its surroundings.
 pub(crate) struct Outlet {
     pub(crate) pubsub: PubSub,
     pub(crate) clock: Clock,
     pub(crate) epochs: EpochClock,
     pub(crate) tap: Option<Arc<dyn UpdateTap>>,
+    pub(crate) crashes: CrashBudget,
     update: Arc<str>,
     snapshot: Arc<str>,
     status: Arc<str>,
@@ -31,10 +37,16 @@ pub(crate) struct Outlet {
 impl Outlet {
     pub(crate) fn new(pubsub: PubSub, clock: Clock, epochs: EpochClock, tap: Option<Arc<dyn UpdateTap>>) -> Self {
         let [update, snapshot, status] = ["update", "snapshot", "status"].map(Arc::from);
-        Self { pubsub, clock, epochs, tap, update, snapshot, status }
+        Self { pubsub, clock, epochs, tap, crashes: CrashBudget::new(CRASHES_MAX), update, snapshot, status }
+    }
+
+    /// Publishes, or says what the panic said. Who has got what is not known then.
+    fn try_publish(&self, publications: Vec<Publication>, now: Moment) -> Result<(), String> {
+        catch_unwind(AssertUnwindSafe(|| self.publish(publications, now))).map_err(|panic| panic_text(&*panic))
     }
 
     fn publish(&self, publications: Vec<Publication>, now: Moment) {
+        point(Unit::Publish, || publications.first().map(|first| first.topic.to_string()).unwrap_or_default());
         let broadcasts: Vec<_> = publications
             .into_iter()
             .map(|Publication { topic, role, payload, stamp }| {
@@ -50,10 +62,21 @@ impl Outlet {
         self.pubsub.broadcast(&broadcasts);
     }
 
+    /// After a crash of a shard: counts and tells it, and begins a new epoch.
+    fn reopen(&self, aggregator: &mut Aggregator, now: Moment, panic: &str, publications: &mut Vec<Publication>) {
+        metrics::shard_restarted();
+        if self.crashes.crashed(now.instant) {
+            tracing::error!(panic, "a shard crashed and goes on in a new epoch");
+        }
+        aggregator.reopen(open_epoch(self, now), now, publications);
+    }
+
     fn tap(&self, updates: &[TapUpdate]) {
         let Some(tap) = &self.tap else { return };
         // The updates are published: whatever a derived computation does with them, the quotes flow on.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| tap.offer(updates))) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| tap.offer(updates)))
+            && self.crashes.crashed(std::time::Instant::now())
+        {
             tracing::error!(panic = panic_text(&*panic), "a derived computation crashed while it took updates");
         }
     }
@@ -87,7 +110,11 @@ impl Shard {
         let now = outlet.clock.now();
         for Indexed { index, quote } in quotes {
             let whole = publications.len();
-            match catch_unwind(AssertUnwindSafe(|| aggregator.apply(quote, now, &mut publications))) {
+            let applied = catch_unwind(AssertUnwindSafe(|| {
+                point(Unit::Shard, || quote.symbol());
+                aggregator.apply(quote, now, &mut publications)
+            }));
+            match applied {
                 Ok(Ok(Applied::Stamped(slot))) => {
                     report.accepted += 1;
                     if outlet.tap.is_some() {
@@ -100,18 +127,22 @@ impl Shard {
                 }
                 Ok(Err(rejection)) => report.reject(*index, rejection),
                 Err(panic) => {
-                    let panic = panic_text(&*panic);
-                    tracing::error!(symbol = %quote.symbol(), panic, "a shard crashed and goes on in a new epoch");
-                    metrics::shard_restarted();
                     // What was stamped before the crash is good; what the crashing quote left half done is not.
                     publications.truncate(whole);
-                    aggregator.reopen(open_epoch(outlet, now), now, &mut publications);
+                    outlet.reopen(&mut aggregator, now, &panic_text(&*panic), &mut publications);
                     report.reject(*index, Rejection::Internal);
                 }
             }
         }
-        if !publications.is_empty() {
-            outlet.publish(publications, now);
+        if !publications.is_empty()
+            && let Err(panic) = outlet.try_publish(publications, now)
+        {
+            // The values are taken; whoever has missed one learns all of them from the new epoch's snapshots.
+            let mut snapshots = Vec::new();
+            outlet.reopen(&mut aggregator, now, &panic, &mut snapshots);
+            if outlet.try_publish(snapshots, now).is_err() {
+                outlet.crashes.crashed(now.instant);
+            }
         }
         if !tapped.is_empty() {
             outlet.tap(&tapped);

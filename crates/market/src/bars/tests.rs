@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use tickwire_faults::{Unit, arm};
 use tickwire_pubsub::{EpochClock, LoneNode, NodeId, PubSub, Stamp};
 
 use super::roller::{Applied, Bounds, Roller};
@@ -258,10 +259,10 @@ fn a_panic_is_survived_the_bars_before_it_are_kept_and_the_gap_is_marked() {
     let (bars, _workers) = Bars::start(&quick()).unwrap();
     bars.offer(&[update("X", Some(SECOND), 0, "1", "1"), update("X", Some(2 * SECOND), 0, "1", "1")]);
     eventually("two bars", || seconds_of(&bars, "X").bars.len() == 2);
-    bars.set_trap(Some(&symbol("BAD")));
-    bars.offer(&[update("BAD", None, 0, "1", "1")]);
+    let armed = arm(Unit::Bars, "BAD-ONCE", u64::MAX);
+    bars.offer(&[update("BAD-ONCE", None, 0, "1", "1")]);
     eventually("the panic shows as a gap", || seconds_of(&bars, "X").bars.last().is_some_and(|bar| bar.gap));
-    bars.set_trap(None);
+    drop(armed);
     bars.offer(&[update("X", Some(3 * SECOND), 0, "1", "1"), update("X", Some(4 * SECOND), 0, "1", "1")]);
     eventually("bars go on", || seconds_of(&bars, "X").bars.len() == 4);
     let gaps: Vec<_> = seconds_of(&bars, "X").bars.iter().map(|bar| bar.gap).collect();
@@ -273,12 +274,12 @@ fn a_worker_that_keeps_panicking_starts_with_nothing_and_never_gives_up() {
     let (bars, _workers) = Bars::start(&quick()).unwrap();
     bars.offer(&[update("X", Some(SECOND), 0, "1", "1")]);
     eventually("a bar", || seconds_of(&bars, "X").bars.len() == 1);
-    bars.set_trap(Some(&symbol("BAD")));
+    let armed = arm(Unit::Bars, "BAD-TWICE", u64::MAX);
     eventually("the bars are thrown away", || {
-        bars.offer(&[update("BAD", None, 0, "1", "1")]);
+        bars.offer(&[update("BAD-TWICE", None, 0, "1", "1")]);
         seconds_of(&bars, "X").bars.is_empty()
     });
-    bars.set_trap(None);
+    drop(armed);
     eventually("bars go on", || {
         bars.offer(&[update("X", Some(9 * SECOND), 0, "1", "1")]);
         seconds_of(&bars, "X").bars.len() == 1
@@ -334,14 +335,15 @@ fn quote(name: &str, bid: &str, ask: &str) -> Quote {
 async fn quotes_flow_on_while_their_bars_crash_and_crash_again() {
     let (bars, workers) = Bars::start(&quick()).unwrap();
     let market = market_with(&bars);
-    bars.set_trap(Some(&symbol("BAD")));
+    let armed = arm(Unit::Bars, "BAD-MARKET", u64::MAX);
     for round in 1..=100 {
-        let report = market.ingest(vec![quote("BAD", "1", "2"), quote("X", "1", &format!("{round}.5"))].into()).await;
+        let report =
+            market.ingest(vec![quote("BAD-MARKET", "1", "2"), quote("X", "1", &format!("{round}.5"))].into()).await;
         assert_eq!((report.accepted, report.rejected.len()), (2, 0));
     }
     let latest = market.latest(&symbol("X")).wait().await.unwrap();
     assert!(format!("{latest:?}").contains("100.5"), "{latest:?}");
-    bars.set_trap(None);
+    drop(armed);
     eventually("bars go on", || {
         let report = market.offer(vec![quote("X", "3", "4")].into());
         assert!(matches!(report, Answer::Ready(report) if report.accepted == 1));

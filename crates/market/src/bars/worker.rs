@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tickwire_faults::{Unit, point};
+use tickwire_pubsub::CrashBudget;
 
 use crate::unit::{BackOff, BackOffBounds, gauge_value, panic_text};
 use crate::{Symbol, TapUpdate, UpdateTap};
@@ -51,6 +53,8 @@ impl Default for BarsConfig {
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 /// A worker that panics so many times in a row throws its bars away, since it may be they that it stumbles over.
 const PANICS_WITH_HISTORY: u32 = 2;
+/// Panics of a worker within ten minutes after which the node is not to be trusted with new clients. It goes on all the same.
+const CRASHES_MAX: u32 = 10;
 /// Updates that are rolled up before a query gets its turn.
 const CHUNK: usize = 256;
 /// A time further ahead of the acceptance than this is a broken clock, which must not close the bars of those that are right.
@@ -91,9 +95,7 @@ pub struct Bars {
 struct Lane {
     queue: Queue,
     roller: Mutex<Roller>,
-    /// A symbol on which the worker panics, to test that nothing else notices.
-    #[cfg(test)]
-    trap: Mutex<Option<Symbol>>,
+    crashes: CrashBudget,
 }
 
 /// The running threads. Dropping it lets them finish what waits and joins them.
@@ -128,6 +130,13 @@ impl Bars {
         let roller = self.lanes[self.lane_of(symbol)].roller.lock();
         let (from, to) = (query.from.unwrap_or(i64::MIN), query.to.unwrap_or(i64::MAX));
         BarsAnswer { bars: roller.bars(symbol, query.interval, from, to, query.limit), day: roller.day(symbol) }
+    }
+
+    /// Whether its workers panic no more often than those of a node that is well may.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        let now = Instant::now();
+        self.lanes.iter().all(|lane| !lane.crashes.is_exhausted(now))
     }
 
     fn lane_of(&self, symbol: &Symbol) -> usize {
@@ -174,12 +183,14 @@ fn supervise(lane: &Lane, index: usize, bounds: BackOffBounds) {
         }
         let pause = back_off.next_pause(&mut rng);
         let keeps_history = back_off.failures() <= PANICS_WITH_HISTORY;
-        tracing::error!(
-            panic = panic_text(&*panic),
-            ?pause,
-            keeps_history,
-            "the computation of bars crashed and is started again"
-        );
+        if lane.crashes.crashed(Instant::now()) {
+            tracing::error!(
+                panic = panic_text(&*panic),
+                ?pause,
+                keeps_history,
+                "the computation of bars crashed and is started again"
+            );
+        }
         ::metrics::counter!(names::RESTARTS, "reason" => "panic").increment(1);
         lane.recover(keeps_history);
         if lane.queue.closed_within(pause) {
@@ -193,8 +204,7 @@ impl Lane {
         Self {
             queue: Queue::new(queue),
             roller: Mutex::new(Roller::new(bounds)),
-            #[cfg(test)]
-            trap: Mutex::default(),
+            crashes: CrashBudget::new(CRASHES_MAX),
         }
     }
 
@@ -232,8 +242,7 @@ impl Lane {
         let (mut rolled, mut late, mut refused) = (0, 0, 0);
         let mut roller = self.roller.lock();
         for update in updates {
-            #[cfg(test)]
-            assert!(self.trap.lock().as_ref() != Some(&update.symbol), "told to panic");
+            point(Unit::Bars, || &update.symbol);
             let (Some(bid), Some(ask)) = (update.bid, update.ask) else { continue };
             match roller.apply(&update.symbol, event_time(update), bid.midpoint(ask)) {
                 Applied::Rolled => rolled += 1,
@@ -252,14 +261,4 @@ impl Lane {
 
 fn event_time(update: &TapUpdate) -> i64 {
     update.ts.filter(|ts| ts.saturating_sub(update.accepted_us) <= AHEAD_MAX_US).unwrap_or(update.accepted_us)
-}
-
-#[cfg(test)]
-impl Bars {
-    /// Makes the worker of this symbol panic when it comes to it; `None` disarms.
-    pub(super) fn set_trap(&self, symbol: Option<&Symbol>) {
-        for lane in &*self.lanes {
-            *lane.trap.lock() = symbol.cloned();
-        }
-    }
 }

@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use tickwire_faults::{Unit, point};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -313,6 +314,7 @@ pub(super) async fn run<S: QuoteSink>(
                 tokio::time::sleep_until(due + TURN).await;
                 pacer.slip(due, Instant::now());
             }
+            point(Unit::Feed, || name);
             let now = Instant::now();
             let mut quotes = Vec::new();
             while quotes.len() < OFFER_MAX && pacer.due(tick.at).is_none_or(|due| due <= now) {

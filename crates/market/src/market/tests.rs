@@ -6,6 +6,7 @@ mod two_nodes;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
+use tickwire_faults::{Unit, arm};
 use tickwire_pubsub::{Delivery, LoneNode, Mailbox, NodeId, PubSub, Role};
 
 use super::*;
@@ -125,6 +126,35 @@ fn a_crash_leaves_other_shards_alone() {
     for ((name, before), after) in names.iter().zip(before).zip(after) {
         assert_eq!(before == after, market.shard_of(&symbol(name)) != crashed, "{name}");
     }
+}
+
+/// Nobody knows who got what of a publication that was cut short: everyone learns all of it anew.
+#[test]
+fn a_crash_while_publishing_takes_no_quote_back() {
+    let (market, pubsub, _) = lone_market(MarketConfig { shards: 1, ..MarketConfig::default() });
+    take(&market, vec![quote("CUT", 1), quote("OTHER", 1)]);
+    let mut mailbox = Mailbox::new(&pubsub, 10, None);
+    for name in ["CUT", "OTHER"] {
+        let floor = snapshot_of(&market, name, None).floor;
+        mailbox.subscribe(&symbol(name).ticker_topic()).unwrap().start(floor);
+    }
+    let armed = arm(Unit::Publish, "ticker:CUT", 1);
+    assert_eq!(take(&market, vec![quote("CUT", 2), quote("OTHER", 2)]).accepted, 2);
+    assert_eq!(armed.fired(), 1);
+    let told: Vec<_> = pending(&mailbox).iter().map(role_of).collect();
+    assert_eq!(told, [Role::Snapshot, Role::Snapshot]);
+    assert_eq!(said(&snapshot_of(&market, "CUT", None).quote.unwrap(), "bid"), "2");
+}
+
+#[test]
+fn shards_that_crash_all_the_time_are_not_healthy_and_go_on() {
+    let (market, ..) = lone_market(MarketConfig { shards: 1, ..MarketConfig::default() });
+    let armed = arm(Unit::Shard, "OFTEN", 10_000);
+    for _ in 0..10_000 {
+        assert_eq!(codes(&take(&market, vec![quote("OFTEN", 1)])), [(0, "internal")]);
+    }
+    assert!(armed.fired() == 10_000 && !market.is_healthy());
+    assert_eq!(take(&market, vec![quote("OFTEN", 1)]).accepted, 1);
 }
 
 #[derive(Debug, Default)]
