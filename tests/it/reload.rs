@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::json;
 use tempfile::TempDir;
+use tickwire_client::wire::Body;
 use tickwire_tests::{
     PUBLISH_KEY, Process, Signal, eventually,
     socket::{Socket, json as text},
@@ -87,8 +88,8 @@ async fn channels_mounts_keys_and_origins_change_and_no_socket_drops() {
     before.join("desk:1", &json!({})).await.unwrap();
     assert_eq!(node.publish_status(PUBLISH_KEY).await, 401);
     assert_eq!(node.publish_status(KEY).await, 202);
-    let update = before.next().await.unwrap();
-    assert!(String::from_utf8_lossy(&text(&update.payload)).contains("\"bid\":\"1.5\""));
+    let Body::Event { event, payload } = before.next().await.unwrap().body else { panic!("not an update") };
+    assert!(event == "update" && String::from_utf8_lossy(&text(&payload)).contains("\"bid\":\"1.5\""));
     // Who comes now meets the new rules.
     assert_eq!(node.upgrade_status("/socket/websocket", "https://app.example").await, 101);
     assert_eq!(node.upgrade_status("/other/websocket", "https://elsewhere.example").await, 101);
@@ -108,7 +109,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     let mut socket = Socket::open(&node.server).await;
     node.reload(&file("[[channel]]\npattern = \"desk:*\"\nkind = \"rom\"\n[log]\nlevl = \"debug\"\n"), "refused").await;
     let log = node.server.log();
-    for said in ["the configuration stays as it is", "did you mean log.level?", "is none of"] {
+    for said in ["the configuration stays as it is", "did you mean log.level?", "is neither"] {
         assert!(log.contains(said), "{said}: {log}");
     }
     socket.join("ticker:ACME", &json!({})).await.unwrap();
