@@ -352,6 +352,14 @@ impl Sockets {
                 self.set_timer(key, now + self.write_timeout, Why::Write);
             }
         }
+        // It is heard again once it has taken enough, not only when it has taken all: its pings and heartbeats are behind what it asked for,
+        // and a client that is always a little behind would not be heard at all.
+        if let Some(socket) = self.slab.get_mut(key).filter(|socket| socket.paused)
+            && socket.outbox.bytes() <= self.outbox_bytes_max / 2
+        {
+            socket.paused = false;
+            self.mark_ready(key);
+        }
     }
 
     /// Looks whether a socket has taken nothing for too long.
