@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, hash::BuildHasher as _, sync::Arc, time::D
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
+use tickwire_faults::{Unit, point};
 use tickwire_pubsub::{EpochClock, Lane, Members, NodeId, Peers, PubSub, RequestError, Route};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -365,6 +366,7 @@ impl Market {
         let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
+            point(Unit::Upkeep, || "market sweep");
             self.sweep();
         }
     }

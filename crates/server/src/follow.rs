@@ -3,10 +3,13 @@
 
 use std::{
     collections::HashSet,
+    panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
 
 use ::metrics::{counter, histogram};
+use futures_util::FutureExt as _;
+use tickwire_faults::{Unit, point};
 use tickwire_market::{JoinRequest, JoinSnapshot, Since, Symbol, TICKER_PREFIX};
 use tickwire_pubsub::{Delivery, Mailbox, Topic};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +92,8 @@ pub(crate) enum Ended {
     TokenExpired,
     /// The node is going away.
     Shutdown,
+    /// Our own fault, which its log tells.
+    Crashed,
 }
 
 impl Ended {
@@ -98,6 +103,7 @@ impl Ended {
             Self::SlowConsumer => "slow_consumer",
             Self::TokenExpired => "token_expired",
             Self::Shutdown => "shutdown",
+            Self::Crashed => "internal_error",
         }
     }
 }
@@ -169,6 +175,7 @@ pub(crate) struct Follower {
     merge_missed: bool,
     expires_at: Option<Instant>,
     cancelled: CancellationToken,
+    transport: &'static str,
     _counted: Counted,
     _permit: Permit,
 }
@@ -193,6 +200,7 @@ impl Follower {
             merge_missed: min_interval.is_some(),
             expires_at: crate::access::expiry(principal),
             cancelled: node.streams_cancelled(),
+            transport,
             _counted: Counted::new(metrics::STREAMS, "transport", transport),
             _permit: permit,
         })
@@ -218,8 +226,13 @@ impl Follower {
         snapshot
     }
 
-    /// Waits for messages and takes all that are there. May be dropped midway: nothing is lost.
+    /// Waits for messages and takes all that are there. May be dropped midway: nothing is lost. A panic ends this reader alone: a connection
+    /// may carry many, and be that of a proxy for many clients.
     pub(crate) async fn next(&self) -> Result<Vec<Delivery>, Ended> {
+        AssertUnwindSafe(self.take()).catch_unwind().await.unwrap_or(Err(Ended::Crashed))
+    }
+
+    async fn take(&self) -> Result<Vec<Delivery>, Ended> {
         let expired = async {
             match self.expires_at {
                 Some(time) => tokio::time::sleep_until(time.into()).await,
@@ -231,6 +244,7 @@ impl Follower {
             () = expired => return Err(Ended::TokenExpired),
             () = self.cancelled.cancelled() => return Err(Ended::Shutdown),
         };
+        point(Unit::Stream, || self.transport);
         count(&deliveries);
         Ok(deliveries)
     }

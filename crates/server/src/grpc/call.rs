@@ -14,6 +14,7 @@ use std::{
 use ::metrics::counter;
 use axum::http::HeaderMap;
 use futures_util::{FutureExt as _, Stream};
+use tickwire_faults::{Unit, point};
 use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
@@ -61,7 +62,12 @@ impl Call {
         work: impl Future<Output = Result<Answers<E>, Fault>>,
     ) -> Result<Response<Answers<E>>, Status> {
         // The panic itself is logged by the hook, with its place; to the client it is our fault and nothing more.
-        let answered = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(Fault::internal()));
+        let method = self.0.method;
+        let answered = AssertUnwindSafe(async {
+            point(Unit::Call, || method);
+            work.await
+        });
+        let answered = answered.catch_unwind().await.unwrap_or_else(|_| Err(Fault::internal()));
         match answered {
             Ok(answers) => Ok(Response::new(Box::pin(Counted { answers, call: self }))),
             Err(fault) => {

@@ -168,6 +168,7 @@ impl From<LatestError> for Fault {
 impl From<Ended> for Fault {
     fn from(ended: Ended) -> Self {
         match ended {
+            Ended::Crashed => Self::internal(),
             Ended::SlowConsumer => Self::new(
                 Code::ResourceExhausted,
                 ended.as_str(),

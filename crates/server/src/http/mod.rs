@@ -28,6 +28,7 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use tickwire_channels::handshake;
+use tickwire_faults::{Unit, point};
 
 use self::problem::Problem;
 use crate::{
@@ -63,9 +64,12 @@ pub(crate) fn router(node: &Arc<Node>) -> Router {
 async fn observe(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = method_label(request.method());
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let answered = AssertUnwindSafe(async {
+        point(Unit::Request, || request.uri().path());
+        next.run(request).await
+    });
     // The panic itself is logged by the hook, with its place; to the client it is our fault and nothing more.
-    let response = answered.unwrap_or_else(|_| Problem::internal().into_response());
+    let response = answered.catch_unwind().await.unwrap_or_else(|_| Problem::internal().into_response());
     let status = response.status().as_str().to_owned();
     histogram!(metrics::HTTP_DURATION, "status" => status.clone(), "method" => method).record(began.elapsed());
     counter!(metrics::HTTP_REQUESTS, "status" => status, "method" => method).increment(1);

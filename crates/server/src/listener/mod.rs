@@ -14,6 +14,7 @@ use std::{
 
 use axum::Router;
 use socket2::SockRef;
+use tickwire_faults::{Unit, point};
 use tokio::net::{TcpListener, TcpStream};
 
 pub use self::bind::BindError;
@@ -66,6 +67,7 @@ pub(crate) async fn serve(port: Arc<Port>, tasks: Tasks) {
                 continue;
             }
         };
+        point(Unit::Accept, || port.name);
         set_options(&stream);
         let connection = match &port.door {
             None => Connection { peer, via: Via::Direct, permit: None, address: None },
