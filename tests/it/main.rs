@@ -7,6 +7,7 @@ mod flows;
 mod model;
 mod reload;
 mod replay;
+mod secrets;
 mod supervision;
 mod tidy;
 mod wire;

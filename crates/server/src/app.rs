@@ -10,6 +10,7 @@ use ::metrics::gauge;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tickwire_channels::Workers;
+use tickwire_faults::{Unit, point};
 use tickwire_market::{
     Clock, Market, MarketSeams, Moment,
     bars::{Bars, BarsWorkers},
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin,
     auth::{Auth, keep_keys},
-    config::{AuthConfig, Config, DevKey, DrainConfig, Sources},
+    config::{AuthConfig, Config, DevKey, DevPort, DrainConfig, ListenConfig, Sources},
     feeds::RunningFeeds,
     grpc, http,
     idempotency::Idempotency,
@@ -125,6 +126,9 @@ impl Node {
             "workers",
             (!self.workers.is_healthy()).then(|| "a socket worker has ended or crashes again and again".to_owned()),
         ));
+        let crashing = |healthy: bool| (!healthy).then(|| "crashes again and again".to_owned());
+        checks.push(Check::new("market", crashing(self.market.is_healthy())));
+        checks.push(Check::new("bars", crashing(self.bars.is_healthy())));
         let live = self.live();
         let cluster = &live.config.cluster;
         let missing = cluster.expect.filter(|expected| cluster.require && *expected > 1);
@@ -244,24 +248,38 @@ impl App {
         tracing::info!(node = %node.id, http = %addresses.http, grpc = %addresses.grpc, admin = %addresses.admin, ?took, "ready");
         node.stop.drained().await;
         drain(&node, &admin_tasks, &root).await;
+        if node.development.is_some() {
+            let ports = dev_ports(&node.live().config.listen, &addresses);
+            // Nobody will find a key by a port that no server has again on purpose.
+            forget_development(&ports.iter().filter(|port| port.chosen).map(|port| port.port).collect::<Vec<_>>());
+        }
         node.stop.outcome()
+    }
+}
+
+fn dev_ports(listen: &ListenConfig, addresses: &Addresses) -> [DevPort; 3] {
+    [(listen.http, addresses.http), (listen.grpc, addresses.grpc), (listen.admin, addresses.admin)]
+        .map(|(wanted, bound)| DevPort { port: bound.port(), chosen: wanted.port() == 0 })
+}
+
+fn forget_development(ports: &[u16]) {
+    if let Err(error) = DevKey::forget(ports) {
+        tracing::debug!(%error, "an old development key cannot be removed");
     }
 }
 
 /// On loopback with no key configured, whoever can read this user's files may publish and administer. A node whose system has no place
 /// for such a file serves readers all the same.
 fn development_key(config: &Config, addresses: &Addresses) -> Option<DevKey> {
-    let ports = [addresses.http.port(), addresses.grpc.port(), addresses.admin.port()];
+    let ports = dev_ports(&config.listen, addresses);
     if !DevKey::is_wanted(config) {
         // Those of a server that had these ports before would be offered to this one, and refused.
-        if let Err(error) = DevKey::forget(&ports) {
-            tracing::debug!(%error, "an old development key cannot be removed");
-        }
+        forget_development(&ports.map(|port| port.port));
         return None;
     }
     match DevKey::create(&ports) {
         Ok(key) => {
-            let file = DevKey::path(ports[0]);
+            let file = DevKey::path(ports[0].port);
             tracing::info!(file = %file.display(), "no API key is configured: a development key is in this file, where the command line finds it");
             Some(key)
         }
@@ -367,6 +385,7 @@ async fn keep_house(node: Arc<Node>, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while node.inner.cancelled().run_until_cancelled(ticks.tick()).await.is_some() {
+        point(Unit::Upkeep, || "housekeeping");
         // Histograms keep each observation until they are drained.
         telemetry::recorder().run_upkeep();
         node.rooms.sweep(Instant::now());

@@ -16,7 +16,9 @@ use std::{
 use ::metrics::counter;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
-use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Registry, filter::filter_fn, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 use crate::{
     config::{LogConfig, LogFormat},
@@ -55,7 +57,8 @@ pub fn init(config: &LogConfig, color: bool) -> Result<(), TelemetryError> {
     };
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
+    let discreet = filter_fn(|line| *line.level() <= tracing::Level::INFO || !tells_the_wire(line.target()));
+    let registry = tracing_subscriber::registry().with(filter).with(discreet);
     let started = if text {
         registry.with(lines.with_ansi(color && std::io::stderr().is_terminal()).with_target(false)).try_init()
     } else {
@@ -66,6 +69,14 @@ pub fn init(config: &LogConfig, color: bool) -> Result<(), TelemetryError> {
     recorder();
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Whether the lines of a library below INFO hold what clients send, their credentials among it: no level brings those into a log.
+fn tells_the_wire(target: &str) -> bool {
+    const LIBRARIES: [&str; 9] =
+        ["h2", "hyper", "hyper_util", "tonic", "tower", "axum", "reqwest", "rustls", "tokio_tungstenite"];
+    let library = target.split("::").next().unwrap_or(target);
+    LIBRARIES.contains(&library)
 }
 
 /// The filter of the process's logs, where [`init`] has been called.
@@ -104,15 +115,18 @@ pub(crate) fn resident_bytes() -> Option<u64> {
 
 /// Panics are caught at the edge of their unit; what is left to do is to tell and to count them.
 fn log_panic(info: &PanicHookInfo<'_>) {
+    static TOLD: Throttle = Throttle::new(Duration::from_millis(100));
+    counter!(metrics::PANICS).increment(1);
+    // A client that knows how to make us panic must not write our log.
+    let Some(held_back) = TOLD.pass(Instant::now()) else { return };
     let message = info.payload_as_str().unwrap_or("a panic without words");
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
     let backtrace = std::backtrace::Backtrace::capture();
-    counter!(metrics::PANICS).increment(1);
     if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
-        tracing::error!(thread = thread.name(), location, %backtrace, "panic: {message}");
+        tracing::error!(thread = thread.name(), location, held_back, %backtrace, "panic: {message}");
     } else {
-        tracing::error!(thread = thread.name(), location, "panic: {message}");
+        tracing::error!(thread = thread.name(), location, held_back, "panic: {message}");
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! It is a file that only its user can read, one for each port, in `$XDG_RUNTIME_DIR/tickwire` or, where there is none, in a
 //! directory of that user below the system's for temporary files. A restart finds the file and goes on with the same key, so that
-//! tokens and publishers live on.
+//! tokens and publishers live on. No restart finds a port that the system chose: such a file names its process in a third line, and is
+//! removed when that process ends or, if it could not do so itself, by the next server of the user.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -27,7 +28,19 @@ pub struct DevKey {
     pub token_secret: Secret,
 }
 
-/// The file is two short lines.
+/// A port, and whether the system chose it: then no later server will have it again on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevPort {
+    /// The port.
+    pub port: u16,
+    /// Whether it is the system's choice.
+    pub chosen: bool,
+}
+
+/// What the third line of a file begins with, before the number of a process.
+const PROCESS: &str = "process ";
+
+/// The file is two or three short lines.
 const FILE_BYTES_MAX: u64 = 4096;
 
 impl DevKey {
@@ -43,8 +56,11 @@ impl DevKey {
     /// # Errors
     ///
     /// The directory or a file cannot be written, or belongs to another user.
-    pub fn create(ports: &[u16]) -> io::Result<Self> {
-        Self::create_in(&directory(), ports)
+    pub fn create(ports: &[DevPort]) -> io::Result<Self> {
+        let directory = directory();
+        let key = Self::create_in(&directory, ports)?;
+        sweep_in(&directory);
+        Ok(key)
     }
 
     /// Removes what earlier servers left for these ports: this one has keys of its own.
@@ -87,10 +103,10 @@ impl DevKey {
         jwt.hs256_secret.get_or_insert_with(|| self.token_secret.clone());
     }
 
-    fn create_in(directory: &Path, ports: &[u16]) -> io::Result<Self> {
+    fn create_in(directory: &Path, ports: &[DevPort]) -> io::Result<Self> {
         own_directory(directory)?;
         let existing = match ports.first() {
-            Some(port) => Self::read(&path_of(directory, *port))?,
+            Some(DevPort { port, .. }) => Self::read(&path_of(directory, *port))?,
             None => None,
         };
         let key = match existing {
@@ -121,17 +137,7 @@ impl DevKey {
     }
 
     fn read(path: &Path) -> io::Result<Option<Self>> {
-        let mut file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        // What is checked is the opened file, so that nobody can put another one in its place in between.
-        let meta = file.metadata()?;
-        if meta.uid() != own_uid() || meta.mode() & 0o077 != 0 || !meta.is_file() || meta.len() > FILE_BYTES_MAX {
-            return Err(foreign(path, "is not a file that only this user can read and write"));
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
+        let Some(text) = read_own(path)? else { return Ok(None) };
         let mut lines = text.lines().map(Secret::new);
         match (lines.next(), lines.next()) {
             (Some(api_key), Some(token_secret)) if api_key.len() >= 32 && token_secret.len() >= 32 => {
@@ -142,7 +148,7 @@ impl DevKey {
     }
 
     /// Written beside and renamed, so that a reader never sees half of it.
-    fn write(&self, directory: &Path, port: u16) -> io::Result<()> {
+    fn write(&self, directory: &Path, DevPort { port, chosen }: DevPort) -> io::Result<()> {
         let scratch = directory.join(format!("dev-{port}.{}.tmp", std::process::id()));
         let _ = fs::remove_file(&scratch);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&scratch)?;
@@ -150,8 +156,44 @@ impl DevKey {
             file.write_all(secret.expose())?;
             file.write_all(b"\n")?;
         }
+        if chosen {
+            writeln!(file, "{PROCESS}{}", std::process::id())?;
+        }
         drop(file);
         fs::rename(&scratch, path_of(directory, port))
+    }
+}
+
+/// A file that only this user could have written.
+fn read_own(path: &Path) -> io::Result<Option<String>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    // What is checked is the opened file, so that nobody can put another one in its place in between.
+    let meta = file.metadata()?;
+    if meta.uid() != own_uid() || meta.mode() & 0o077 != 0 || !meta.is_file() || meta.len() > FILE_BYTES_MAX {
+        return Err(foreign(path, "is not a file that only this user can read and write"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Removes the files of processes that have ended without doing so. What cannot be looked at is left alone.
+fn sweep_in(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_key = name.to_str().is_some_and(|name| name.starts_with("dev-") && name.ends_with(".key"));
+        if !is_key {
+            continue;
+        }
+        let Ok(Some(text)) = read_own(&entry.path()) else { continue };
+        let process = text.lines().nth(2).and_then(|line| line.strip_prefix(PROCESS)?.parse().ok());
+        let process = process.and_then(rustix::process::Pid::from_raw);
+        if process.is_some_and(|process| rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH)) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -216,13 +258,36 @@ mod tests {
 
     use super::*;
 
+    fn fixed(ports: &[u16]) -> Vec<DevPort> {
+        ports.iter().map(|port| DevPort { port: *port, chosen: false }).collect()
+    }
+
+    #[test]
+    fn files_of_chosen_ports_go_with_their_process() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("tickwire");
+        let ports = [DevPort { port: 4000, chosen: false }, DevPort { port: 50000, chosen: true }];
+        let key = DevKey::create_in(&directory, &ports).unwrap();
+        let ended = std::process::Command::new("true").spawn().unwrap();
+        let id = ended.id();
+        ended.wait_with_output().unwrap();
+        let file = directory.join("dev-50001.key");
+        fs::write(&file, format!("{}\n{}\n{PROCESS}{id}\n", "k".repeat(40), "t".repeat(40))).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(directory.join("dev-50002.key"), "garbage").unwrap();
+        sweep_in(&directory);
+        let found = |port: u16| DevKey::find_in(&directory, &format!("localhost:{port}")).unwrap_or_default();
+        assert_eq!([4000, 50000, 50001].map(|port| found(port) == Some(key.clone())), [true, true, false]);
+        assert!(!file.exists() && directory.join("dev-50002.key").exists());
+    }
+
     #[test]
     fn it_is_found_by_port_and_outlives_a_restart() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("tickwire");
-        let key = DevKey::create_in(&directory, &[4000, 4001]).unwrap();
-        assert_eq!(DevKey::create_in(&directory, &[4000, 4040]).unwrap(), key);
-        assert_ne!(DevKey::create_in(&directory, &[5000]).unwrap(), key);
+        let key = DevKey::create_in(&directory, &fixed(&[4000, 4001])).unwrap();
+        assert_eq!(DevKey::create_in(&directory, &fixed(&[4000, 4040])).unwrap(), key);
+        assert_ne!(DevKey::create_in(&directory, &fixed(&[5000])).unwrap(), key);
         for url in ["http://127.0.0.1:4000", "ws://localhost:4001/socket", "[::1]:4040", "localhost:4000"] {
             assert_eq!(DevKey::find_in(&directory, url).unwrap(), Some(key.clone()), "{url}");
         }
@@ -240,7 +305,7 @@ mod tests {
     fn only_its_user_can_read_it() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("tickwire");
-        DevKey::create_in(&directory, &[4000]).unwrap();
+        DevKey::create_in(&directory, &fixed(&[4000])).unwrap();
         let file = directory.join("dev-4000.key");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
@@ -250,7 +315,7 @@ mod tests {
         let refused = DevKey::find_in(&directory, "localhost:4000").unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
-        let refused = DevKey::create_in(&directory, &[4000]).unwrap_err();
+        let refused = DevKey::create_in(&directory, &fixed(&[4000])).unwrap_err();
         assert!(refused.to_string().contains("only this user"), "{refused}");
     }
 
@@ -258,7 +323,7 @@ mod tests {
     fn a_place_that_cannot_hold_it_is_named() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("nosuch").join("tickwire");
-        let error = DevKey::create_in(&directory, &[4000]).unwrap_err().to_string();
+        let error = DevKey::create_in(&directory, &fixed(&[4000])).unwrap_err().to_string();
         assert!(error.contains(&directory.display().to_string()) && error.contains("XDG_RUNTIME_DIR"), "{error}");
     }
 
@@ -266,10 +331,10 @@ mod tests {
     fn a_broken_file_is_replaced() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("tickwire");
-        let key = DevKey::create_in(&directory, &[4000]).unwrap();
+        let key = DevKey::create_in(&directory, &fixed(&[4000])).unwrap();
         fs::write(directory.join("dev-4000.key"), "short\n").unwrap();
         assert_eq!(DevKey::find_in(&directory, "localhost:4000").unwrap(), None);
-        assert_ne!(DevKey::create_in(&directory, &[4000]).unwrap(), key);
+        assert_ne!(DevKey::create_in(&directory, &fixed(&[4000])).unwrap(), key);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod values;
 
 use std::path::PathBuf;
 
-pub use self::dev_key::DevKey;
+pub use self::dev_key::{DevKey, DevPort};
 pub(crate) use self::layers::read_key_file;
 pub use self::problem::{ConfigErrors, Origin, Problem};
 pub(crate) use self::read::STRONG_SECRET_BYTES;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod admin;
+mod admission;
 mod api;
 mod docs;
 mod grpc;
@@ -10,3 +11,5 @@ mod limits;
 mod node;
 mod sockets;
 mod stream;
+mod tls;
+mod tokens;

@@ -76,7 +76,12 @@ impl TestNode {
     pub(crate) fn token(&self, user: &str, allow: &[&str], ttl: Duration) -> String {
         let allow = allow.iter().map(|pattern| pattern.parse().unwrap()).collect();
         let grant = Grant { user: user.to_owned(), allow, publish: None, ttl };
-        mint(&self.config.auth.jwt, &grant, unix_now()).unwrap()
+        self.sign(&grant)
+    }
+
+    /// A client token with these rights.
+    pub(crate) fn sign(&self, grant: &Grant) -> String {
+        mint(&self.config.auth.jwt, grant, unix_now()).unwrap()
     }
 
     /// Publishes quotes as the publisher and returns the answer.
@@ -124,6 +129,11 @@ impl Socket {
     pub(crate) async fn try_open(node: &TestNode, query: &str) -> Result<Self, tungstenite::Error> {
         let url = format!("ws://{}/socket/websocket?vsn=2.0.0{query}", node.addresses.http);
         tokio_tungstenite::connect_async(url).await.map(|(stream, _)| Self(stream))
+    }
+
+    /// One that was opened in a way of its own.
+    pub(crate) fn on(stream: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self(stream)
     }
 
     /// Sends `[join_ref, ref, topic, event, payload]`.
