@@ -72,6 +72,11 @@ $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
 	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
 	@touch $@
 
+.PHONY: test-wire
+test-wire: ## Only the wire: frames, Autobahn's cases, compression, long polling
+	$(CARGO) test --quiet --package tickwire-tests --test it -- --show-output wire
+	tests/autobahn/run
+
 .PHONY: test-clients
 test-clients: page test-tools ## Only client libraries and the browser, against a debug build (ONLY=pattern: some of them)
 	$(CARGO) build --bin tickwire

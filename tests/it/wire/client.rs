@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
@@ -18,6 +19,8 @@ pub(super) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 pub(super) const TEXT: u8 = 0x81;
 pub(super) const BINARY: u8 = 0x82;
+/// The bit of permessage-deflate, on the first frame of a message.
+pub(super) const COMPRESSED: u8 = 0x40;
 pub(super) const CLOSE: u8 = 0x88;
 pub(super) const PING: u8 = 0x89;
 pub(super) const PONG: u8 = 0x8a;
@@ -51,6 +54,31 @@ pub(super) fn header(first: u8, len: usize) -> Vec<u8> {
         }
     }
     out
+}
+
+/// A message, compressed on its own, as RFC 7692 §7.2.1 has it. `bits` is the size of the client's window.
+pub(super) fn deflate(message: &[u8], bits: u8) -> Vec<u8> {
+    let mut compressor = Compress::new_with_window_bits(Compression::default(), false, bits);
+    let mut out = Vec::with_capacity(message.len() + message.len() / 8 + 64);
+    compressor.compress_vec(message, &mut out, FlushCompress::Sync).unwrap();
+    assert_eq!(compressor.total_in(), message.len() as u64);
+    assert_eq!(out.split_off(out.len() - 4), [0, 0, 0xff, 0xff]);
+    out
+}
+
+/// The message that a server's frame has, §7.2.2.
+pub(super) fn inflate(compressed: &[u8]) -> Vec<u8> {
+    let input = [compressed, &[0, 0, 0xff, 0xff]].concat();
+    let (mut inflater, mut out) = (Decompress::new(false), Vec::new());
+    loop {
+        out.reserve(64 * 1024);
+        let taken = usize::try_from(inflater.total_in()).unwrap();
+        inflater.decompress_vec(&input[taken..], &mut out, FlushDecompress::Sync).unwrap();
+        if out.len() < out.capacity() {
+            assert_eq!(inflater.total_in(), input.len() as u64);
+            return out;
+        }
+    }
 }
 
 /// A frame from the server.
@@ -89,6 +117,8 @@ pub(super) struct Raw {
     pub(super) stream: TcpStream,
     received: Vec<u8>,
     heartbeats: u64,
+    /// Whether permessage-deflate was agreed to.
+    deflate: bool,
 }
 
 impl Raw {
@@ -97,7 +127,7 @@ impl Raw {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new(), heartbeats: 0 }
+        Self { stream, received: Vec::new(), heartbeats: 0, deflate: false }
     }
 
     /// A socket after its upgrade.
@@ -116,6 +146,20 @@ impl Raw {
         let answer = client.answer();
         assert_eq!(answer.status, 101, "{answer:?}");
         client
+    }
+
+    /// A V2 socket whose request offers extensions, and what the answer says of them.
+    #[track_caller]
+    pub(super) fn offer(address: SocketAddr, offer: &str) -> (Self, Option<String>) {
+        let mut client = Self::connect(address);
+        let mut headers = upgrade_headers();
+        headers.push(("Sec-WebSocket-Extensions", offer));
+        client.write(request("/socket/websocket?vsn=2.0.0", &headers).as_bytes());
+        let answer = client.answer();
+        assert_eq!(answer.status, 101, "{answer:?}");
+        let extensions = answer.header("sec-websocket-extensions").map(str::to_owned);
+        client.deflate = extensions.is_some();
+        (client, extensions)
     }
 
     #[track_caller]
@@ -210,7 +254,7 @@ impl Raw {
     #[track_caller]
     pub(super) fn next_or_cut(&mut self) -> Option<Got> {
         loop {
-            if let Some((got, len)) = parse(&self.received) {
+            if let Some((got, len)) = parse(&self.received, self.deflate) {
                 self.received.drain(..len);
                 return Some(got);
             }
@@ -299,9 +343,11 @@ impl Raw {
 }
 
 /// Takes a whole frame from the front. What a server's frame must be like is demanded of every one of them.
-fn parse(bytes: &[u8]) -> Option<(Got, usize)> {
+fn parse(bytes: &[u8], deflate: bool) -> Option<(Got, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    assert_eq!(first & 0xf0, 0x80, "a server's frame is whole and has no reserved bits: {first:#x}");
+    let compressed = deflate && matches!(first & 0x0f, 0x1 | 0x2);
+    let bits = if compressed { 0xc0 } else { 0x80 };
+    assert_eq!(first & 0xf0, bits, "a server's frame is whole, and compressed where that was agreed: {first:#x}");
     assert_eq!(second & 0x80, 0, "a server's frame is not masked");
     let (len, start) = match second {
         126 => (u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap())), 4),
@@ -310,7 +356,8 @@ fn parse(bytes: &[u8]) -> Option<(Got, usize)> {
     };
     assert!(start == 2 || len > 125 && (start == 4 || len > 0xffff), "a length in its shortest form: {len}");
     let end = start + usize::try_from(len).unwrap();
-    let payload = bytes.get(start..end)?.to_vec();
+    let payload = bytes.get(start..end)?;
+    let payload = if compressed { inflate(payload) } else { payload.to_vec() };
     let got = match first & 0x0f {
         0x1 => Got::Text(String::from_utf8(payload).unwrap()),
         0x2 => Got::Binary(payload),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tickwire_channels::{
     Channel, Context, Endpoint, Flow, JoinRequest, Joined, Joining, MountLimits, Payload, Refusal, Router, SocketInfo,
-    Status, Stop, Workers, WorkersConfig, listen, websocket::Limits,
+    Status, Stop, Workers, WorkersConfig, handshake::AuthToken, listen, websocket::Limits,
 };
 use tickwire_pubsub::{LoneNode, NodeId, PubSub};
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -38,6 +38,15 @@ impl Demo {
     }
 
     pub(super) fn with(limits: MountLimits) -> Self {
+        Self::of(Endpoint::new("/socket").limits(limits))
+    }
+
+    /// One that compresses for clients that offer it.
+    pub(super) fn compressing(limits: MountLimits) -> Self {
+        Self::of(Endpoint::new("/socket").limits(limits).compress(true))
+    }
+
+    fn of(endpoint: Endpoint) -> Self {
         // Two workers, so that what goes from one socket to another crosses threads.
         let config = WorkersConfig { workers: 2, ..WorkersConfig::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -46,8 +55,7 @@ impl Demo {
         let workers = Workers::start(config, router, &pubsub, runtime.handle(), &TaskTracker::new()).unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let endpoint = Endpoint::new("/socket").limits(limits).connect(|info, _| connect(info));
-        let serving = listen(listener, endpoint, workers.clone());
+        let serving = listen(listener, endpoint.connect(connect), workers.clone());
         TaskTracker::new().spawn_on(serving, runtime.handle());
         Self { address, workers, runtime }
     }
@@ -69,7 +77,7 @@ impl Drop for Demo {
     }
 }
 
-fn connect(mut info: SocketInfo) -> Option<SocketInfo> {
+fn connect(mut info: SocketInfo, _token: Option<AuthToken>) -> Option<SocketInfo> {
     if info.params.get("reject").is_some() {
         return None;
     }

@@ -4,9 +4,11 @@
 //! anything. Every file names the behaviour that it pins down; nothing is proved by waiting.
 
 mod abuse;
+mod autobahn;
 mod binary;
 mod client;
 mod delivery;
+mod deflate;
 mod demo;
 mod endings;
 mod frames;
