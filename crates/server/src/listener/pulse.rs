@@ -92,6 +92,11 @@ impl Pulse {
         UnderWay { pulse: self.clone(), key: state.answers.insert(None) }
     }
 
+    /// Whether it has spoken HTTP/2.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.0.lock().multiplexed
+    }
+
     /// Whether the connection is to be cut.
     pub(super) fn verdict(&self, patience: Patience, now: Instant) -> Option<Cut> {
         let state = self.0.lock();

@@ -2,7 +2,12 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, response::Response};
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderValue, header},
+    response::Response,
+};
 use bytes::Bytes;
 use hyper::{Request, Version, body::Incoming, service::service_fn, upgrade::Upgraded};
 use hyper_util::{
@@ -115,8 +120,12 @@ impl Server {
             let multiplexed = request.version() >= Version::HTTP_2;
             let under_way = pulse.request(multiplexed);
             let answer = self.answer(&connection, request);
+            let ending = self.tasks.cancelled().clone();
             async move {
-                let (response, connection) = answer.await?;
+                let (mut response, connection) = answer.await?;
+                if ending.is_cancelled() && !multiplexed {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, std::convert::Infallible>(response.map(|body| Answered::body(body, under_way, connection)))
             }
         });
@@ -124,6 +133,7 @@ impl Server {
         let mut served = pin!(self.builder.serve_connection_with_upgrades(stream, service));
         let mut look = tokio::time::interval(self.patience.head.min(self.patience.idle) / 4);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut finish = pin!(self.finish(&pulse));
         let mut finishing = false;
         let ended = loop {
             tokio::select! {
@@ -133,7 +143,7 @@ impl Server {
                     return metrics::refused(cut.code());
                 },
                 // The request at hand is finished, no further one is taken.
-                () = self.tasks.cancelled().cancelled(), if !finishing => {
+                () = finish.as_mut(), if !finishing => {
                     finishing = true;
                     served.as_mut().graceful_shutdown();
                 }
@@ -142,6 +152,17 @@ impl Server {
         if let Err(error) = ended {
             // A client that hangs up is not an error of ours.
             tracing::debug!(%error, "connection ended");
+        }
+    }
+
+    /// Waits until the connection is to end. HTTP/2 has a frame that says so. Over HTTP/1.1 only an answer can: a client that publishes
+    /// again and again gets one more, with `Connection: close`, rather than to find its connection gone with a request on the way.
+    async fn finish(&self, pulse: &Pulse) {
+        const ONE_MORE_REQUEST: Duration = Duration::from_secs(1);
+        self.tasks.cancelled().cancelled().await;
+        // Administration has no door; it ends last, and nobody publishes there.
+        if self.door.is_some() && !pulse.is_multiplexed() {
+            tokio::time::sleep(ONE_MORE_REQUEST).await;
         }
     }
 

@@ -228,3 +228,55 @@ async fn an_idempotency_key_is_one_plain_word() {
     assert_eq!((other.status, other.code().as_str()), (409, "idempotency_key_reused"));
     node.end().await;
 }
+
+/// Reads one answer with a length from a connection that stays open.
+async fn next_answer(stream: &mut TcpStream) -> Answer {
+    let mut read = Vec::new();
+    loop {
+        let mut piece = [0; 4_096];
+        let count = tokio::time::timeout(PATIENCE, stream.read(&mut piece)).await.unwrap().unwrap();
+        assert_ne!(count, 0, "the connection ended without an answer");
+        read.extend_from_slice(&piece[..count]);
+        if !read.windows(4).any(|four| four == b"\r\n\r\n") {
+            continue;
+        }
+        let answer = parse(&read);
+        let length: usize = answer.header("content-length").unwrap().parse().unwrap();
+        if answer.body.len() >= length {
+            return answer;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_publisher_on_a_lasting_connection_is_told_that_a_drain_ends_it() {
+    let node = TestNode::start(&[]).await;
+    let body = r#"{"symbol":"A","bid":"1"}"#;
+    let publish = format!(
+        "POST /v1/quotes HTTP/1.1\r\nhost: a\r\nx-api-key: {PUBLISHER}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut publisher = TcpStream::connect(node.addresses.http).await.unwrap();
+    let mut idle = TcpStream::connect(node.addresses.http).await.unwrap();
+    for stream in [&mut publisher, &mut idle] {
+        stream.write_all(publish.as_bytes()).await.unwrap();
+        let answer = next_answer(stream).await;
+        assert_eq!((answer.status, answer.header("connection")), (202, None));
+    }
+    node.stop.request();
+    // One request after the other: none of them goes without an answer, and the last answer says that it is the last.
+    loop {
+        publisher.write_all(publish.as_bytes()).await.unwrap();
+        let answer = next_answer(&mut publisher).await;
+        assert_eq!(answer.status, 202);
+        if answer.header("connection") == Some("close") {
+            break;
+        }
+    }
+    for mut stream in [publisher, idle] {
+        let mut rest = Vec::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+        assert_eq!(rest, b"");
+    }
+    tokio::time::timeout(PATIENCE, node.ended).await.unwrap().unwrap().unwrap();
+}
