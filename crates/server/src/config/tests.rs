@@ -248,6 +248,25 @@ fn one_mistake_is_one_problem() {
 }
 
 #[test]
+fn limits_and_certificates_that_cannot_be_say_why() {
+    check_problems(
+        "limits = {connections_per_user = 0, joins_per_second_per_address = 'many', trusted_proxies = ['10.0.0.0/8', 'lan'],\
+         client_address_header = 'Forwarded', accepts_per_second_per_address = 'none'}\nlisten.tls.cert = 'x'",
+        &[],
+        &[],
+        &[
+            "limits.connections_per_user: 0 is out of range, expected 1 to 10000000",
+            "limits.joins_per_second_per_address: \"many\" is not a whole number from 0 up, nor \"none\"",
+            "limits.trusted_proxies: a list holds \"lan\", which is neither a network nor an address",
+            "limits.client_address_header: \"Forwarded\" is of another form than a list of addresses",
+            "listen.tls.cert: needs listen.tls.key beside it",
+        ],
+    );
+    let missing = "listen.tls = {cert = 'no-such.crt', key = 'no-such.key'}";
+    check_problems(missing, &[], &[], &["listen.tls.cert: no-such.crt cannot be read: No such file"]);
+}
+
+#[test]
 fn problems_stand_in_the_order_of_the_file() {
     let problems = load("log.level = 1\nx = 1\nlisten.http = 1\n", &[("TICKWIRE_A__B", "")], &[]).expect_err("four");
     let starts: Vec<_> = problems.iter().map(|problem| problem.split(' ').next().unwrap()).collect();
@@ -257,12 +276,11 @@ fn problems_stand_in_the_order_of_the_file() {
 #[test]
 fn what_this_version_cannot_do_is_said_and_not_ignored() {
     check_problems(
-        "cluster.discovery = 'dns'\ncluster.dns_name = 'x'\notel.endpoint = 'http://x'\nlisten.tls.cert = 'x'\n\
+        "cluster.discovery = 'dns'\ncluster.dns_name = 'x'\notel.endpoint = 'http://x'\n\
          channel = [{pattern = 'room:*', kind = 'room', presence = true}, {pattern = 'bars:*', kind = 'bars'}]\n",
         &[],
         &[],
         &[
-            "listen.tls.cert: is about TLS on the public ports, not available in this version",
             "cluster.discovery: \"dns\" asks for a cluster of several nodes, which is not available in this version; remove the key or set it to \"none\"",
             "cluster.dns_name: is about a cluster of several nodes",
             "channel[0].presence: true asks for presence",
@@ -442,6 +460,60 @@ fn read_all(text: &str) -> super::reader::Findings {
     let reader = Reader::default();
     reader.root(&tree, |root| read::config(root, Vec::new()));
     reader.finish()
+}
+
+/// Wrong keys of tokens are found before a node starts, each with its place and cure.
+#[test]
+fn keys_of_tokens_are_checked() {
+    let keys = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/keys");
+    let text = format!(
+        "[auth.jwt]\npem_file = '{0}/rsa.pem'\njwks_file = '{0}/tokens.json'\njwks_url = 'http://id.example/x'\n\
+         [[auth.jwt.pem]]\nfile = '{0}/rsa.pub.pem'\nalgorithm = 'ES256'\n[[auth.jwt.pem]]\nfile = '{0}/none.pem'\n\
+         [[auth.jwt.pem]]\nalgorithm = 'HS256'\nkid = ''\n[[auth.jwt.pem]]\nfile = '{0}/rsa-1024.pub.pem'\n",
+        keys.display()
+    );
+    let problems = load(&text, &[], &[]).expect_err("all of them are wrong");
+    let expected = [
+        ("auth.jwt.pem_file", "openssl pkey -in private.pem -pubout"),
+        ("auth.jwt.jwks_file", "no JSON Web Key Set"),
+        ("auth.jwt.jwks_url", "not https"),
+        ("auth.jwt.pem[0].file", "holds a key for RS256, but algorithm is \"ES256\"; name \"RS256\""),
+        ("auth.jwt.pem[1].file", "there is no such file"),
+        ("auth.jwt.pem[2].file", "is missing"),
+        ("auth.jwt.pem[2].algorithm", "\"RS256\", \"ES256\" or \"EdDSA\""),
+        ("auth.jwt.pem[2].kid", "is empty"),
+        ("auth.jwt.pem[3].file", "1024 bits, expected 2048 to 8192"),
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for ((key, says), problem) in expected.iter().zip(&problems) {
+        assert!(problem.contains(key) && problem.contains(says), "{problem}\n  does not say: {says}");
+    }
+    let text = format!(
+        "[auth.jwt]\npem_file = '{0}/rsa.pub.pem'\njwks_file = '{0}/jwks.json'\njwks_url = 'http://[::1]:1/x'\n\
+         [[auth.jwt.pem]]\nfile = '{0}/p256.pub.pem'\nalgorithm = 'ES256'\nkid = 'a'\n",
+        keys.display()
+    );
+    let config = load(&text, &[], &[]).unwrap();
+    assert_eq!(config.auth.jwt.pem.len(), 2);
+    assert_eq!(load(&config.to_toml(), &[], &[]).unwrap().auth, config.auth, "what is printed can be read back");
+}
+
+#[test]
+fn api_keys_without_a_name_or_a_scope_of_their_own_are_problems() {
+    let text = "[[auth.key]]\nname = 'a'\nsecret = '0123456789abcdef'\nscopes = []\n\
+                [[auth.key]]\nname = 'a'\nsecret = '0123456789abcdef'\nscopes = ['admin']\n\
+                [[auth.key]]\nname = ' '\nsecret = '0123456789abcdeg'\n";
+    let problems = load(text, &[], &[]).expect_err("all of them are wrong");
+    let expected = [
+        ("auth.key[0].scopes", "is empty"),
+        ("auth.key[1].name", "names an earlier key"),
+        ("auth.key[1].secret", "secret of an earlier key"),
+        ("auth.key[2].name", "is empty"),
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for ((key, says), problem) in expected.iter().zip(&problems) {
+        assert!(problem.contains(key) && problem.contains(says), "{problem}\n  does not say: {says}");
+    }
 }
 
 /// The files under `config/` are what people start from.

@@ -15,7 +15,7 @@ use crate::tls::Identity;
 
 pub(super) fn limits(s: &Section<'_>) -> LimitsConfig {
     let rate_max = 10_000_000;
-    let limits = LimitsConfig {
+    LimitsConfig {
         connections: s.auto("connections", 1, 10_000_000),
         connections_per_address: s.unlimited("connections_per_address", 1, 10_000_000),
         connections_per_user: s.unlimited("connections_per_user", 1, 10_000_000),
@@ -38,12 +38,7 @@ pub(super) fn limits(s: &Section<'_>) -> LimitsConfig {
             read_header,
             |header| header.as_str().to_owned().show(),
         ),
-    };
-    if s.has("client_address_header") && limits.trusted_proxies.is_empty() && s.is_sound("trusted_proxies") {
-        let message = format!("is read only from proxies that {} names, which is empty", s.key("trusted_proxies"));
-        s.problem("client_address_header", message);
     }
-    limits
 }
 
 impl Setting for Network {
