@@ -419,3 +419,47 @@ proptest! {
         prop_assert_eq!(tally.conflated, received.iter().sum::<u64>() - texts.iter().filter(|text| text.contains("\"u\"")).count() as u64);
     }
 }
+
+/// The texts of compressed frames.
+fn inflated(taken: &[u8]) -> Vec<String> {
+    let (mut texts, mut rest) = (Vec::new(), taken);
+    while let [first, len, tail @ ..] = rest {
+        assert!(*first == 0xc1 && *len < 126, "compressed, and short");
+        let (payload, tail) = tail.split_at(usize::from(*len));
+        texts.push(String::from_utf8(crate::deflate::inflate(payload, 1_000).unwrap()).unwrap());
+        rest = tail;
+    }
+    texts
+}
+
+/// Each message once, however many sockets get it, and not at all for those that take it as it is. What stands for several is its own.
+#[test]
+fn what_is_compressed_is_shared_by_those_who_agreed_to_the_same() {
+    let wires = [None, Some(Window::Full), Some(Window::Small)].map(|deflate| Wire { format: WireFormat::V2, deflate });
+    let lossless = Arc::new(Broadcast::lossless(
+        Topic::new("a").unwrap(),
+        "e".into(),
+        Payload::Json(Bytes::from_static(b"[\"aaaaaaaa\",\"aaaaaaaa\"]")),
+        Instant::now(),
+    ));
+    let frames = wires.map(|wire| shared_frame(wire, &lossless).unwrap().as_ptr());
+    assert_eq!(frames, wires.map(|wire| shared_frame(wire, &lossless).unwrap().as_ptr()));
+    assert!(frames[0] != frames[1] && frames[1] != frames[2]);
+    let mut rig = Rig::new(None);
+    rig.outbox.wire = wires[1];
+    rig.update(1);
+    let mut pipe = Pipe { room: 5, ..Pipe::default() };
+    rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
+    for seq in 2..=4 {
+        rig.update(seq);
+    }
+    rig.outbox.offer(0, &lossless, 0, rig.now, rig.now);
+    while !rig.outbox.is_empty() {
+        // A byte at a time: what has begun goes on as it began.
+        pipe.room += 1;
+        rig.outbox.write(&mut pipe, &mut Tally::default()).unwrap();
+    }
+    assert_eq!(rig.outbox.bytes(), 0);
+    let lossless = r#"[null,null,"a","e",["aaaaaaaa","aaaaaaaa"]]"#.to_owned();
+    assert_eq!(inflated(&pipe.taken), [text("a", "u", 1, 1), text("a", "u", 4, 3), lossless]);
+}
