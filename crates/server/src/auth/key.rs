@@ -60,12 +60,15 @@ impl fmt::Display for TokenAlgorithm {
 /// What is wrong with a key, or with a document of keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
-    /// Nothing in PEM is in the file.
+    /// No public key in PEM is in the file.
     #[error("holds no -----BEGIN PUBLIC KEY-----; make one with: openssl pkey -in private.pem -pubout")]
     NoPublicKey,
-    /// Nothing in PEM is in the file.
+    /// No private key in PEM is in the file.
     #[error("holds no -----BEGIN PRIVATE KEY-----; make one with: openssl genpkey -algorithm ed25519")]
     NoPrivateKey,
+    /// A private key in the form of RFC 5915.
+    #[error("holds an EC PRIVATE KEY; bring it into PKCS #8: openssl pkcs8 -topk8 -nodes -in private.pem")]
+    Sec1,
     /// What must stay with the signer.
     #[error(
         "holds a private key, which only the signer needs; put its public half here: openssl pkey -in private.pem -pubout"
@@ -93,7 +96,7 @@ pub enum KeyFault {
     #[error("holds a shared secret of {0} bytes, expected at least 32")]
     WeakSecret(usize),
     /// Not the algorithm that the configuration names.
-    #[error("holds a key for {seen}, but algorithm is {expected:?}; name {seen:?} or put another key there")]
+    #[error("holds a key for {seen}, but algorithm is {expected:?}; name \"{seen}\" or put another key there")]
     Algorithm {
         /// That of the key.
         seen: TokenAlgorithm,

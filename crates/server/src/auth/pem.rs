@@ -132,6 +132,7 @@ impl SigningKey {
                     let key = signature::RsaKeyPair::from_der(&der).map_err(|_| KeyFault::Rsa)?;
                     return Ok(Self::Rsa(Box::new(key)));
                 }
+                SectionKind::EcPrivateKey => return Err(KeyFault::Sec1),
                 _ => {}
             }
         }

@@ -100,7 +100,10 @@ impl DevKey {
 
     /// Puts the token secret where tokens are minted and verified, unless one is configured.
     pub fn sign_with(&self, jwt: &mut JwtConfig) {
-        jwt.hs256_secret.get_or_insert_with(|| self.token_secret.clone());
+        if jwt.hs256_secret.is_none() {
+            jwt.hs256_secret = Some(self.token_secret.clone());
+            jwt.is_development = true;
+        }
     }
 
     fn create_in(directory: &Path, ports: &[DevPort]) -> io::Result<Self> {

@@ -33,6 +33,9 @@ pub(super) fn auth(s: &Section<'_>) -> AuthConfig {
 
 fn api_key(s: &Section<'_>) -> Option<ApiKeyConfig> {
     let name = s.option::<String>("name");
+    if name.as_ref().is_some_and(|name| name.trim().is_empty()) {
+        s.problem("name", "is empty; it is what logs call the key");
+    }
     let secret = s.secret("secret", API_KEY_BYTES);
     let read_scope = |name: &String| match name.as_str() {
         "publish" => Ok(Scope::Publish),

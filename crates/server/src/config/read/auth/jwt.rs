@@ -22,17 +22,13 @@ pub(super) fn jwt(s: &Section<'_>) -> JwtConfig {
         check(s, "pem_file", &file, |contents| check_pem(contents, None));
         pem.push(PemConfig { file, algorithm: None, kid: None });
     }
-    let listed = s.sections("pem", pem_key).unwrap_or_default();
-    pem.extend(listed.into_iter().flatten());
-    if pem.len() > PEM_MAX {
-        s.problem("pem", format!("has {} entries, at most {PEM_MAX} are used; put keys into one file", pem.len()));
-    }
     let jwks_file = s.option::<PathBuf>("jwks_file");
     if let Some(file) = &jwks_file {
         check(s, "jwks_file", file, check_jwks_file);
     }
-    JwtConfig {
+    let mut config = JwtConfig {
         hs256_secret,
+        is_development: false,
         pem,
         jwks_file,
         jwks_url: s.option_by("jwks_url", url, String::show),
@@ -41,13 +37,25 @@ pub(super) fn jwt(s: &Section<'_>) -> JwtConfig {
         issuer: s.option("issuer"),
         audience: s.option("audience"),
         leeway: s.between("leeway", secs(5), Duration::ZERO, secs(300)),
+    };
+    // Behind all others: in TOML, what follows a list of tables would belong to its last one.
+    config.pem.extend(s.sections("pem", pem_key).unwrap_or_default().into_iter().flatten());
+    if config.pem.len() > PEM_MAX {
+        s.problem(
+            "pem",
+            format!("has {} entries, at most {PEM_MAX} are used; put keys into one file", config.pem.len()),
+        );
     }
+    config
 }
 
 fn pem_key(s: &Section<'_>) -> Option<PemConfig> {
     let file = s.option::<PathBuf>("file");
     let algorithm = s.option_by("algorithm", algorithm, |algorithm| algorithm.name().to_owned().show());
-    let kid = s.option::<String>("kid").filter(|kid| !kid.is_empty());
+    let kid = s.option::<String>("kid");
+    if kid.as_deref() == Some("") {
+        s.problem("kid", "is empty; leave it out for keys that verify tokens of any name");
+    }
     if !s.has("file") {
         s.problem("file", "is missing; it names a file that begins with -----BEGIN PUBLIC KEY-----");
     }
