@@ -3,6 +3,7 @@
 //! WIRE: every answer has the HTTP status 200 and says its real status in the body, but for a few that `docs/protocol.md` lists. A session that
 //! is opened is answered with 410: to a client, that is a session which it has not yet.
 
+mod body;
 mod token;
 
 use std::{sync::Arc, time::SystemTime};
@@ -22,14 +23,11 @@ use tickwire_channels::{
 
 pub(crate) use self::token::SessionTokens;
 use super::{
-    body, host,
+    host,
     identify::{self, Opening},
     mount::Mount,
 };
 use crate::{app::Node, listener::Connection};
-
-/// The longest body, in bytes.
-const BODY_MAX: usize = 8_000_000;
 
 const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-phoenix-longpoll-token");
 const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-phoenix-authtoken");
@@ -92,7 +90,9 @@ async fn open(node: &Node, mount: &Mount, params: Params, request: &Parts) -> Re
     if node.health.is_draining() && node.accepting.cancelled().is_cancelled() {
         return turn_away(&AdoptError::Draining);
     }
-    let Some(connection) = request.extensions.get::<Connection>().cloned() else { return turn_away(&AdoptError::Broken) };
+    let Some(connection) = request.extensions.get::<Connection>().cloned() else {
+        return turn_away(&AdoptError::Broken);
+    };
     let auth_token = request.headers.get(AUTH_TOKEN).filter(|_| mount.rules.auth_token);
     let auth_token = auth_token.map(|token| AuthToken::new(String::from_utf8_lossy(token.as_bytes()).into_owned()));
     let peer = connection.peer;
@@ -103,8 +103,7 @@ async fn open(node: &Node, mount: &Mount, params: Params, request: &Parts) -> Re
             denied.tell(peer);
             return match denied.status() {
                 StatusCode::FORBIDDEN => fail(StatusCode::OK, 403, denied.code()),
-                // Later there may be room: clients come again after 500 and only then.
-                status => fail(status, 500, denied.code()),
+                status => later(status, denied.code()),
             };
         }
     };
@@ -136,12 +135,11 @@ async fn poll(node: &Node, mount: &Mount, session: Session, params: Params, requ
 /// Hands a session what its client sent.
 async fn publish(node: &Node, mount: &Mount, session: Option<Session>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    // Whatever becomes of it: a client that has not sent all may not see an answer.
-    let body = match body::read(&parts.headers, body, BODY_MAX).await {
+    let body = match body::read(body, session.is_some(), parts.headers.contains_key(header::EXPECT)).await {
         Ok(body) => body,
-        Err(problem) => {
-            identify::log(problem.code(), &"the body of a long poll is refused");
-            return fail(StatusCode::BAD_REQUEST, 400, problem.code());
+        Err(error) => {
+            identify::log(error.code(), &error);
+            return fail(StatusCode::BAD_REQUEST, 400, error.code());
         }
     };
     let Some(Session { id, .. }) = session else { return json(&Status { status: 410 }) };
@@ -230,14 +228,19 @@ fn refuse(refusal: &Refusal, mount: &Mount) -> Response {
     fail(StatusCode::OK, 403, refusal.code())
 }
 
-/// There is no room at this time. Clients know no other status of such a kind than 500, after which they come again later.
+/// There is no room at this time.
 fn turn_away(error: &AdoptError) -> Response {
     let code = match error {
         AdoptError::Draining => "draining",
         AdoptError::Busy | AdoptError::Broken => "not_adopted",
     };
     identify::log(code, error);
-    let mut response = fail(StatusCode::SERVICE_UNAVAILABLE, 500, code);
+    later(StatusCode::SERVICE_UNAVAILABLE, code)
+}
+
+/// Clients know no other status of such a kind than 500, after which they come again later.
+fn later(http: StatusCode, code: &'static str) -> Response {
+    let mut response = fail(http, 500, code);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }

@@ -36,11 +36,6 @@ impl Problem {
         Self(Box::new(Inner { status, code, title, detail: detail.into(), headers: Vec::new(), extra: Map::new() }))
     }
 
-    /// Its stable code.
-    pub(crate) fn code(&self) -> &'static str {
-        self.0.code
-    }
-
     /// 400: the request cannot be understood.
     pub(crate) fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, "The request cannot be understood", detail)
