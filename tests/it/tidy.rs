@@ -87,7 +87,7 @@ fn libraries_stay_in_their_rooms() {
         ("axum", &["server"]),
         ("mio", &["channels", "bench"]),
         ("clap", &["cli"]),
-        ("rustls", &["server", "channels", "market", "cli"]),
+        ("rustls", &["server", "channels", "market", "client", "cli"]),
         ("tokio-rustls", &["server"]),
         ("tonic", &["proto", "server", "bench", "cli"]),
         ("tracing-subscriber", &["server", "cli"]),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     failure::{Failure, Outcome},
     output,
-    remote::{self, HttpPublisher, KeyArg, Protocol, Refused, Url},
+    remote::{self, CaArg, HttpPublisher, KeyArg, Protocol, Refused, Url},
 };
 use input::{Batch, Format, Item};
 
@@ -51,6 +51,8 @@ pub(crate) struct Args {
     url: Url,
     #[command(flatten)]
     key: KeyArg,
+    #[command(flatten)]
+    ca: CaArg,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -123,7 +125,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
             remote::DEFAULT_URL
         )));
     }
-    let publisher = HttpPublisher::new(&args.url, args.key.find(&args.url)?)?;
+    let publisher = HttpPublisher::new(&args.url, args.key.find(&args.url)?, &args.ca)?;
     let mut source = match (&args.symbol, &args.file) {
         (Some(symbol), _) => {
             let quote = args.numbers.quote(symbol)?.to_string();

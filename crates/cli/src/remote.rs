@@ -1,9 +1,13 @@
 //! Speaking to a server: where it is, with which key, and publishing to it over HTTP.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{StatusCode, header};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use serde::Deserialize;
 use tickwire_server::config::{DevKey, parse_duration};
 
@@ -96,6 +100,39 @@ impl KeyArg {
     }
 }
 
+/// Whom to trust.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct CaArg {
+    /// Certificates of the authorities that may have signed the server's, PEM, in place of the usual ones
+    #[arg(long, env = "TICKWIRE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl CaArg {
+    /// The certificates, if there is a file of them.
+    pub(crate) fn certificates(&self) -> Result<Option<Vec<CertificateDer<'static>>>, Failure> {
+        let Some(file) = &self.ca else { return Ok(None) };
+        let expected = "expected PEM with -----BEGIN CERTIFICATE-----";
+        let bad = |seen: String| Failure::Usage(format!("--ca: {}: {seen}; {expected}", file.display()));
+        let text = std::fs::read(file).map_err(|error| bad(error.to_string()))?;
+        let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+        match found.map_err(|error| bad(error.to_string()))? {
+            found if found.is_empty() => Err(bad("holds no certificate".to_owned())),
+            found => Ok(Some(found)),
+        }
+    }
+
+    /// How a client that trusts only them shakes hands.
+    pub(crate) fn tls(&self) -> Result<Option<Arc<ClientConfig>>, Failure> {
+        let Some(certificates) = self.certificates()? else { return Ok(None) };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates {
+            roots.add(certificate).map_err(|error| Failure::Usage(format!("--ca: not an authority's: {error}")))?;
+        }
+        Ok(Some(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())))
+    }
+}
+
 /// What a server says about a quote that it did not take.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Refused {
@@ -173,8 +210,12 @@ pub(crate) struct HttpPublisher {
 }
 
 impl HttpPublisher {
-    pub(crate) fn new(url: &Url, key: Option<String>) -> Result<Self, Failure> {
-        let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
+    pub(crate) fn new(url: &Url, key: Option<String>, ca: &CaArg) -> Result<Self, Failure> {
+        let mut client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT);
+        if let Some(tls) = ca.tls()? {
+            client = client.tls_backend_preconfigured(ClientConfig::clone(&tls));
+        }
+        let client = client.build();
         let client =
             client.map_err(|error| Failure::Failed(anyhow::Error::from(error).context("set up the HTTP client")))?;
         Ok(Self { client, endpoint: format!("{}/v1/quotes", url.origin()), key })

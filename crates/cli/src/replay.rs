@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     failure::{Failure, Outcome},
     output,
-    remote::{KeyArg, Url},
+    remote::{CaArg, KeyArg, Url},
     sink::ServerSink,
 };
 
@@ -49,6 +49,8 @@ pub(crate) struct Args {
     to: Url,
     #[command(flatten)]
     key: KeyArg,
+    #[command(flatten)]
+    ca: CaArg,
     /// A multiple of the recorded pace, or max
     #[arg(long, default_value = "1")]
     speed: Speed,
@@ -88,7 +90,7 @@ impl From<ReplayError> for Failure {
 
 pub(crate) async fn run(args: Args) -> Outcome {
     let replay = open(&args)?;
-    let sink = ServerSink::connect(&args.to, args.key.find(&args.to)?).await?;
+    let sink = ServerSink::connect(&args.to, args.key.find(&args.to)?, &args.ca).await?;
     let screen = Screen::new(replay.files(), args.repeat);
     let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
     let began = Instant::now();

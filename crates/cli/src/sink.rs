@@ -19,7 +19,7 @@ use tonic::{Code, Request, Streaming, metadata::MetadataValue, transport::Endpoi
 
 use crate::{
     failure::Failure,
-    remote::{ContentType, HttpPublisher, Protocol, Refused, Report, Url},
+    remote::{CaArg, ContentType, HttpPublisher, Protocol, Refused, Report, Url},
     wire,
 };
 
@@ -70,9 +70,9 @@ impl std::error::Error for Gone {}
 
 impl ServerSink {
     /// Connects to a server, by HTTP or gRPC as the URL says.
-    pub(crate) async fn connect(url: &Url, key: Option<String>) -> Result<Self, Failure> {
+    pub(crate) async fn connect(url: &Url, key: Option<String>, ca: &CaArg) -> Result<Self, Failure> {
         let transport = match url.protocol() {
-            Protocol::Http => Transport::Http(HttpPublisher::new(url, key)?),
+            Protocol::Http => Transport::Http(HttpPublisher::new(url, key, ca)?),
             Protocol::Grpc => Transport::Grpc(Box::new(tokio::sync::Mutex::new(GrpcStream::connect(url, key).await?))),
         };
         Ok(Self { transport, told: Mutex::default() })

@@ -37,6 +37,8 @@ pub(crate) struct Args {
     /// The client token
     #[arg(long, env = "TICKWIRE_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    #[command(flatten)]
+    ca: remote::CaArg,
     /// At most one update of a symbol per interval, always ending on the latest
     #[arg(long, value_name = "TIME", value_parser = remote::parse_time)]
     max_rate: Option<Duration>,
@@ -70,7 +72,9 @@ pub(crate) async fn run(args: Args) -> Outcome {
     let mut known = std::collections::HashSet::new();
     topics.retain(|topic| known.insert(topic.clone()));
 
-    let client = Client::connect(args.url.clone().token(args.token.clone())).await?;
+    let mut options = args.url.clone().token(args.token.clone());
+    options.tls = args.ca.tls()?;
+    let client = Client::connect(options).await?;
     let follow = Follow { max_rate: args.max_rate, since: None };
     let joins = topics.iter().enumerate().map(|(index, topic)| join(&client, index, topic, follow.clone()));
     let feeds = future::try_join_all(joins).await?;

@@ -1,8 +1,9 @@
 //! How to reach a server, and how to behave towards it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::Uri;
+use rustls::ClientConfig;
 
 use crate::Backoff;
 
@@ -14,6 +15,8 @@ pub struct Options {
     pub token: Option<String>,
     /// Further connect parameters.
     pub params: Vec<(String, String)>,
+    /// How to shake hands over `wss`, such as with which authorities; `None` trusts those that browsers do.
+    pub tls: Option<Arc<ClientConfig>>,
     /// How often to send a heartbeat; the connection is dropped when one is unanswered by the next.
     pub heartbeat: Duration,
     /// How long a join or a push may go unanswered, and the opening of a connection may take.
@@ -64,6 +67,7 @@ impl Options {
             url: url.build().map_err(|error| invalid(&error.to_string()))?,
             token: None,
             params: Vec::new(),
+            tls: None,
             heartbeat: Duration::from_secs(30),
             timeout: Duration::from_secs(10),
             reconnect: Some(Backoff::default()),

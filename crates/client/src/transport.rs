@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use http::Response;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
     tungstenite::{Error, protocol::WebSocketConfig},
 };
 
@@ -89,7 +89,8 @@ pub(crate) async fn open(options: &Options) -> Result<Socket, ConnectError> {
         .read_buffer_size(16 << 10)
         .max_message_size(Some(options.max_message))
         .max_frame_size(Some(options.max_message));
-    let connect = Box::pin(connect_async_with_config(options.request_uri(), Some(config), true));
+    let tls = options.tls.clone().map(Connector::Rustls);
+    let connect = Box::pin(connect_async_tls_with_config(options.request_uri(), Some(config), true, tls));
     let address = options.address();
     match tokio::time::timeout(options.timeout, connect).await {
         Ok(Ok((socket, _))) => Ok(socket),

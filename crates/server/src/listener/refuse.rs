@@ -67,7 +67,7 @@ async fn explain(mut stream: impl AsyncRead + AsyncWrite + Unpin, refused: Refus
 pub(super) fn request(peer: SocketAddr, refused: Refused, grpc: bool) -> Response {
     refused.tell(peer);
     if grpc {
-        return Status::resource_exhausted(format!("{}: {}", refused.code(), refused.detail())).into_http();
+        return Status::from(refused).into_http();
     }
     let mut response = Problem::from(refused).into_response();
     response.headers_mut().insert("x-tickwire-reason", http::HeaderValue::from_static(refused.code()));

@@ -71,3 +71,67 @@ async fn a_reader_that_stops_reading_costs_only_its_own_stream() {
     assert!(head.starts_with(b"HTTP/1.1 200"));
     node.end().await;
 }
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Sends bytes until the node hangs up.
+async fn flood(address: std::net::SocketAddr, mut next: impl FnMut() -> Vec<u8>) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(PREFACE).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let sending = async { while writer.write_all(&next()).await.is_ok() {} };
+    let reading = async {
+        let mut bytes = [0; 4096];
+        while reader.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
+    };
+    let ended = async {
+        tokio::select! {
+            () = sending => {}
+            () = reading => {}
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the node hangs up in time");
+}
+
+/// Whoever opens requests and takes them back makes the node work for nothing (CVE-2023-44487).
+#[tokio::test]
+async fn a_client_that_resets_its_requests_is_hung_up_on() {
+    let node = TestNode::start(&[]).await;
+    // GET http / with the authority x, from the static table of HPACK.
+    let head = [0x82, 0x86, 0x84, 0x41, 0x01, b'x'];
+    let mut stream = 1;
+    flood(node.addresses.http, || {
+        let mut batch = Vec::new();
+        for _ in 0..500 {
+            batch.extend(frame(1, 0x5, stream, &head));
+            batch.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+            stream += 2;
+        }
+        batch
+    })
+    .await;
+    assert_eq!(node.get("/v1/quotes").await.0, 200);
+    node.end().await;
+}
+
+/// A head without end, in pieces of any number (CVE-2024-27316).
+#[tokio::test]
+async fn a_head_of_endless_pieces_is_hung_up_on() {
+    let node = TestNode::start(&[]).await;
+    let mut begun = false;
+    flood(node.addresses.http, || {
+        let kind = if std::mem::replace(&mut begun, true) { 9 } else { 1 };
+        // A literal field without a name in the table: x: 1000 letters, again and again.
+        let field = [&[0x00, 0x01, b'x', 0x7f, 0xe9, 0x06][..], &[b'a'; 1000]].concat();
+        frame(kind, 0, 1, &field)
+    })
+    .await;
+    assert_eq!(node.get("/v1/quotes").await.0, 200);
+    node.end().await;
+}
