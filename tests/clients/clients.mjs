@@ -11,13 +11,16 @@ import { libraries, PhoenixClient } from "./adapters/phoenix.mjs";
  * - `params`: passes join parameters. `reply`: shows the reply to a join. `leave`: leaves a channel.
  * - `order`: hands messages over in the order in which they came.
  * - `reconnect`: comes back after a lost connection and joins again.
+ * - `rejoin`: joins again a channel that crashed. `ends`: shows that a channel was closed. `big`: takes messages of megabytes.
+ * - `anew`: joins again after its connection was ended by the server alone. Over long polling no version before 1.8 does: they take the new
+ *   session that the server offers for the old one, with Phoenix as well.
  * - `resume`: reads join parameters again at each join, so that it can say where it was.
  * - `again`: takes a second channel of a topic, and knows `join_ref`, by which it tells the end of the first from that of the second.
  * - `binary`: sends and takes binary payloads (over a websocket; long polling cannot carry them back).
  * - `heartbeat`: lets the interval of its heartbeats be set.
  */
 const common = ["push", "order", "leave", "refusal"];
-const javascript = [...common, "params", "reply", "reconnect", "heartbeat"];
+const javascript = [...common, "params", "reply", "reconnect", "anew", "rejoin", "ends", "heartbeat", "big"];
 
 const phoenix = {
   "phoenix.js 1.2": { transports: ["websocket"], can: javascript },
@@ -30,6 +33,9 @@ const phoenix = {
   "phoenix-channels": { transports: ["websocket"], can: javascript },
 };
 
+/** What a library cannot do over long polling. */
+const lost = (library) => ["binary", "heartbeat", ...(library === "phoenix.js 1.8" ? [] : ["anew"])];
+
 const folder = (path) => new URL(path, import.meta.url).pathname;
 /** Where `make test-tools` puts what it builds. */
 export const tools = process.env.TICKWIRE_CLIENT_TOOLS ?? folder("../../target/client-tools");
@@ -38,7 +44,7 @@ const python = join(tools, "python/bin/python");
 const drivers = {
   "phxsocket (Python)": {
     command: [python, folder("python/phxsocket_driver.py")],
-    can: [...common, "params", "reply", "reconnect"],
+    can: [...common, "params", "reply", "reconnect", "anew"],
   },
   "phoenix-channels-python-client": {
     command: [python, folder("python/phoenix_channels_driver.py")],
@@ -46,15 +52,15 @@ const drivers = {
   },
   "phx (Go)": {
     command: [join(tools, "phx-driver")],
-    can: ["push", "leave", "refusal", "reply", "reconnect"],
+    can: ["push", "leave", "refusal", "reply", "reconnect", "anew", "rejoin", "big"],
   },
   "JavaPhoenixClient": {
     command: ["java", "-XX:TieredStopAtLevel=1", "-cp", `${join(tools, "java")}${delimiter}${join(tools, "java/*")}`, "Driver"],
-    can: [...common, "params", "reply", "reconnect", "resume"],
+    can: [...common, "params", "reply", "reconnect", "anew", "rejoin", "resume", "big"],
   },
   "phoenix_channels_client (Rust)": {
     command: [join(tools, "rust-driver")],
-    can: ["push", "order", "leave"],
+    can: ["push", "order", "leave", "big"],
   },
 };
 
@@ -70,7 +76,7 @@ export const clients = [
     name: `${library} over ${transport}`,
     library,
     transport,
-    can: new Set(can.filter((what) => transport === "websocket" || !["binary", "heartbeat"].includes(what))),
+    can: new Set(can.filter((what) => transport === "websocket" || !lost(library).includes(what))),
     missing: false,
     open: (options) => new PhoenixClient(libraries[library](), { transport, ...options }),
   }))),

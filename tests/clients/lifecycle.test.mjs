@@ -8,6 +8,11 @@ import { Proxy } from "./proxy.mjs";
 import { eventually, mint, PUBLISH_KEY, Server } from "./server.mjs";
 
 const CHANNELS = `
+# Slow machines miss more while a library comes back.
+[market]
+ring = 8192
+resume_max = 8192
+
 [[channel]]
 pattern = "ticker:*"
 kind = "ticker"

@@ -10,6 +10,7 @@ import { join } from "node:path";
 export const PUBLISH_KEY = "a-key-for-the-tests-that-publish-quotes";
 export const TOKEN_SECRET = "a-secret-of-thirty-two-bytes-or-more-for-tests";
 
+const root = new URL("../../", import.meta.url).pathname;
 const binary = process.env.TICKWIRE_BIN ?? new URL("../../target/debug/tickwire", import.meta.url).pathname;
 
 async function freePorts(count) {
@@ -55,10 +56,21 @@ ${extra}`,
     return server;
   }
 
+  /** Runs a file of the project's own as it is, with other ports. */
+  static async startFile(path) {
+    const server = new Server();
+    const [http, grpc, admin] = await freePorts(3);
+    const set = { "listen.http": http, "listen.grpc": grpc, "listen.admin": admin };
+    Object.assign(server, { http, grpc, admin, config: join(root, path), folder: mkdtempSync(join(tmpdir(), "tickwire-test-")) });
+    server.args = Object.entries(set).flatMap(([key, port]) => ["--set", `${key}=127.0.0.1:${port}`]).concat("--set", "drain.spread=500ms");
+    await server.up();
+    return server;
+  }
+
   /** Starts the process and waits until it is ready. */
   async up() {
     this.log = "";
-    this.process = spawn(binary, ["serve", "-c", this.config], { stdio: ["ignore", "pipe", "pipe"] });
+    this.process = spawn(binary, ["serve", "-c", this.config, ...(this.args ?? [])], { stdio: ["ignore", "pipe", "pipe"] });
     this.exited = once(this.process, "exit");
     for (const stream of [this.process.stdout, this.process.stderr]) {
       stream.on("data", (chunk) => { this.log = (this.log + chunk).slice(-100_000); });

@@ -1,5 +1,6 @@
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
+import com.google.gson.ToNumberPolicy;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
@@ -18,7 +19,8 @@ import org.phoenixframework.Socket;
 /** A driver of JavaPhoenixClient, as adapters/driver.mjs describes them. */
 public final class Driver {
   private static final long TIMEOUT_MS = 10_000;
-  private static final Gson GSON = new GsonBuilder().serializeNulls().create();
+  /** Whole numbers stay whole. */
+  private static final Gson GSON = new GsonBuilder().serializeNulls().setObjectToNumberStrategy(ToNumberPolicy.LONG_OR_DOUBLE).create();
   private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.UTF_8);
 
   private Socket socket;
