@@ -21,8 +21,8 @@ use crate::{
 /// How many commands of one channel may wait for its worker. A task that outruns it by more is told so.
 const QUEUED_MAX: u32 = 256;
 
-/// How many deferred answers of one channel may be under way.
-const DEFERRED_MAX: u32 = 64;
+/// How many deferred answers of one channel may be under way: what a client may ask for in a tenth of a second at the default rate.
+const DEFERRED_MAX: u32 = 1_024;
 
 /// One channel, for as long as it lives and beyond. Cloning is cheap.
 #[derive(Clone)]

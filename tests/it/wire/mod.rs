@@ -14,5 +14,6 @@ mod endings;
 mod frames;
 mod joins;
 mod json;
+mod playground;
 mod product;
 mod upgrade;

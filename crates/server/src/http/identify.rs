@@ -20,7 +20,7 @@ use crate::{
     access::{self, SocketOwner},
     admission::Refused,
     app::Node,
-    auth::{AuthError, Principal},
+    auth::{AuthError, Principal, TokenFault},
     demo,
     listener::Connection,
     live::Live,
@@ -144,10 +144,21 @@ async fn identify(
         return live.auth.identify_request(headers).await;
     };
     match live.auth.identify_bearer(token).await {
-        // A playground takes any text for a token. Who shows one that means nothing here gets what somebody gets who shows none; what does
-        // mean something, and is not valid, is refused there as anywhere.
-        Err(AuthError::KeyUnknown | AuthError::TokensOff) if live.config.demo.enabled => Ok(live.auth.stranger()),
+        // A playground takes any text for a token. Who shows one that means nothing here gets what somebody gets who shows none.
+        Err(error) if live.config.demo.enabled && is_opaque(&error, live) => Ok(live.auth.stranger()),
         outcome => outcome,
+    }
+}
+
+/// Whether a text is no credential that this node could know. Where its operator has configured keys for tokens, what has the form of one is
+/// judged as anywhere.
+fn is_opaque(error: &AuthError, live: &Live) -> bool {
+    let jwt = &live.config.auth.jwt;
+    let has_keys = !jwt.pem.is_empty() || jwt.jwks_file.is_some() || jwt.jwks_url.is_some();
+    match error {
+        AuthError::KeyUnknown | AuthError::TokensOff | AuthError::TokenInvalid(TokenFault::Malformed) => true,
+        AuthError::TokenInvalid(_) => jwt.is_development && !has_keys,
+        _ => false,
     }
 }
 

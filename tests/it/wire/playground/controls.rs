@@ -1,0 +1,100 @@
+//! The controls over HTTP.
+
+use serde_json::{Value, json};
+
+use super::{Playground, Raw};
+
+#[test]
+fn what_is_published_reaches_every_member() {
+    let playground = Playground::start();
+    let (mut new, mut old, mut elsewhere) = (playground.v2(), playground.v1(), playground.v2());
+    new.join("1", "room:a b", &json!({}));
+    elsewhere.join("1", "room:a", &json!({}));
+    old.say(&json!({"topic": "room:a b", "event": "phx_join", "payload": {}, "ref": "1"}));
+    old.text();
+    let body = r#" {"text": "gr\u00fc\u00dfe", "big": 12345678901234567890, "one": 1.0} "#;
+    playground.control("/demo/publish?topic=room%3Aa+b&event=news", body.as_bytes());
+    assert_eq!(new.text(), r#"[null,null,"room:a b","news",{"text":"grüße","big":12345678901234567890,"one":1.0}]"#);
+    let seen: Value = serde_json::from_str(&old.text()).unwrap();
+    assert_eq!(
+        (&seen["event"], &seen["payload"]["text"], &seen["ref"]),
+        (&json!("news"), &json!("grüße"), &json!(null))
+    );
+    playground.control("/demo/publish_binary?topic=room:a%20b&event=raw", &[0, 255, 7]);
+    assert_eq!(new.binary(), [&[2, 8, 3][..], b"room:a braw", &[0, 255, 7]].concat());
+    playground.control("/demo/publish_binary?topic=room:a%20b&event=raw", b"");
+    assert_eq!(new.binary(), [&[2, 8, 3][..], b"room:a braw"].concat());
+    old.expect_nothing_v1();
+    elsewhere.expect_nothing();
+    // Where nobody is, nobody gets it.
+    playground.control("/demo/publish?topic=nosuch:topic&event=news", b"{}");
+    new.expect_nothing();
+}
+
+#[test]
+fn sockets_are_disconnected_by_their_id_and_no_others() {
+    let playground = Playground::start();
+    let open = |query: &str| -> Raw { playground.open("/socket", query) };
+    let (mut first, mut second) = (open("&socket_id=7"), open("&socket_id=7"));
+    let (mut other, mut nameless) = (open("&socket_id=77"), open(""));
+    for client in [&mut first, &mut other, &mut nameless] {
+        client.join("1", "room:a", &json!({}));
+    }
+    playground.control("/demo/disconnect?id=users_socket:7", b"");
+    // Nothing precedes the close.
+    first.expect_close(1001);
+    second.expect_close(1001);
+    other.expect_nothing();
+    nameless.expect_nothing();
+    playground.control("/demo/disconnect?id=users_socket:nobody", b"");
+    other.expect_nothing();
+}
+
+#[test]
+fn bad_requests_are_answered_with_what_is_wrong() {
+    let playground = Playground::start();
+    let mut member = playground.v2();
+    member.join("1", "room:a", &json!({}));
+    let long = format!("/demo/publish_binary?topic=room:a&event={}", "e".repeat(256));
+    let long_topic = format!("/demo/publish?topic={}&event=e", "t".repeat(1_025));
+    for (method, target, headers, body, status, code) in [
+        ("POST", "/demo/publish?topic=room:a", &[][..], "{}", 400, "invalid_parameter"),
+        ("POST", "/demo/publish?event=e", &[], "{}", 400, "invalid_parameter"),
+        ("POST", "/demo/publish?topic=&event=e", &[], "{}", 400, "invalid_parameter"),
+        ("POST", "/demo/publish?topic=room:a&event=", &[], "{}", 400, "invalid_parameter"),
+        ("POST", "/demo/publish", &[], "{}", 400, "invalid_parameter"),
+        ("POST", "/demo/publish?topic=%ff&event=e", &[], "{}", 400, "bad_query"),
+        ("POST", "/demo/publish?topic=%zz&event=e", &[], "{}", 400, "bad_query"),
+        ("POST", "/demo/publish?topic=room:a&event=e", &[], "", 400, "invalid_json"),
+        ("POST", "/demo/publish?topic=room:a&event=e", &[], "[]", 400, "invalid_json"),
+        ("POST", "/demo/publish?topic=room:a&event=e", &[], "{\"a\":}", 400, "invalid_json"),
+        ("POST", "/demo/publish?topic=room:a&event=e", &[], "{} {}", 400, "invalid_json"),
+        ("POST", "/demo/publish?topic=room:a&event=e", &[], "{\"a\":\"\\ud800\"}", 400, "invalid_json"),
+        ("POST", &long_topic, &[], "{}", 400, "invalid_topic"),
+        ("POST", &long, &[], "x", 400, "invalid_parameter"),
+        ("POST", "/demo/disconnect", &[], "", 400, "invalid_parameter"),
+        ("POST", "/demo/disconnect?id=", &[], "", 400, "invalid_parameter"),
+        ("GET", "/demo/publish?topic=room:a&event=e", &[], "", 405, "method_not_allowed"),
+        ("PUT", "/demo/disconnect?id=x", &[], "", 405, "method_not_allowed"),
+        ("POST", "/demo/nothing", &[], "", 404, "no_such_path"),
+        ("POST", "/demo", &[], "", 404, "no_such_path"),
+        (
+            "POST",
+            "/demo/publish?topic=room:a&event=e",
+            &[("Origin", "https://evil.example")],
+            "{}",
+            403,
+            "origin_not_allowed",
+        ),
+    ] {
+        let answer = playground.ask(method, target, headers, body.as_bytes());
+        let problem: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((answer.status, &problem["code"]), (status, &json!(code)), "{method} {target}: {problem}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        assert_eq!(answer.header("allow"), (status == 405).then_some("POST"), "{method} {target}");
+    }
+    member.expect_nothing();
+    let same_host = [("Origin", "http://localhost:9999")];
+    assert_eq!(playground.ask("POST", "/demo/publish?topic=room:a&event=e", &same_host, b"{}").status, 200);
+    member.expect(&json!([null, null, "room:a", "e", {}]));
+}
