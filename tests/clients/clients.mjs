@@ -64,11 +64,16 @@ const drivers = {
   },
 };
 
-function installed([command, ...args]) {
+/** Why a driver cannot be run, or false. */
+function missing([command, ...args]) {
   const paths = command.includes("/") ? [command] : process.env.PATH.split(delimiter).map((path) => join(path, command));
   const needed = args.includes("Driver") ? [join(tools, "java/Driver.class")] : [];
-  return paths.some(existsSync) && needed.every(existsSync);
+  return !(paths.some(existsSync) && needed.every(existsSync)) && "not installed: make test-tools says why";
 }
+
+const realtime = [python, folder("python/realtime_driver.py")];
+/** supabase's client for Python, which knows topics of its own only. */
+export const realtimePython = { command: realtime, missing: missing(realtime) };
 
 /** Every library over every transport it knows: `{ name, transport, can, missing, open(options) }`. */
 export const clients = [
@@ -85,7 +90,7 @@ export const clients = [
     library,
     transport: "websocket",
     can: new Set(can),
-    missing: !installed(command) && "not installed: make test-tools says why",
+    missing: missing(command),
     driver: true,
     open: (options) => new DriverClient(command, options),
   })),

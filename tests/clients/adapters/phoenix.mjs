@@ -93,11 +93,16 @@ export class PhoenixClient {
   }
 }
 
+/** Longer than the library itself waits. It does not count the time in which it has no connection. */
+const ANSWER_MS = 30_000;
+
 function outcome(push, each = () => {}) {
   return new Promise((resolve, reject) => {
+    const late = setTimeout(() => reject(new Refused("never answered", push.event)), ANSWER_MS);
+    const once = (then) => (value) => { clearTimeout(late); then(value); };
     push
-      .receive("ok", (reply) => { each(reply); resolve(reply); })
-      .receive("error", (reason) => reject(new Refused("error", reason)))
-      .receive("timeout", () => reject(new Refused("timeout", null)));
+      .receive("ok", once((reply) => { each(reply); resolve(reply); }))
+      .receive("error", once((reason) => reject(new Refused("error", reason))))
+      .receive("timeout", once(() => reject(new Refused("timeout", null))));
   });
 }
