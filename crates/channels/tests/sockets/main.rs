@@ -8,4 +8,5 @@ mod lifecycle;
 mod model;
 mod polling;
 mod protocol;
+mod renewal;
 mod support;

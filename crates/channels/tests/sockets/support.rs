@@ -101,6 +101,7 @@ fn router(gate: &Arc<Semaphore>, left: &Arc<AtomicUsize>) -> Router {
     let room = move |request: JoinRequest| join_room(&request, &gate, &left);
     let room = Arc::new(room);
     Router::new()
+        .common(Arc::new(crate::renewal::Renewals))
         .route("room:*".parse().unwrap(), room.clone())
         .route("lobby".parse().unwrap(), room)
         .on("ticker:*", join_ticker)
