@@ -34,7 +34,7 @@ pub(super) const WAKER: Token = Token(usize::MAX);
 /// Bytes that one socket may send per turn: what one `read` takes at most.
 const READ_BYTES: usize = 64 * 1024;
 
-/// After the first of several turns in a row that crash; each further one makes the pause so much longer.
+/// After the second of several turns in a row that crash; each further one makes the pause so much longer.
 const CRASH_PAUSE: Duration = Duration::from_millis(1);
 
 /// One thread's sockets and all that belongs to them.
@@ -114,7 +114,7 @@ impl Worker {
                     self.recover(&panic);
                     // Turns that all crash must not take a whole core. Whoever has something for the worker finds it awake in no time.
                     crashes_in_a_row += 1;
-                    std::thread::park_timeout(CRASH_PAUSE * u32::min(crashes_in_a_row, 100));
+                    std::thread::park_timeout(CRASH_PAUSE * u32::min(crashes_in_a_row - 1, 100));
                 }
             }
         }

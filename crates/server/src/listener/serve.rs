@@ -202,6 +202,9 @@ fn builder(tasks: &Tasks, http2_only: bool) -> auto::Builder<Tasks> {
     const STREAMS_MAX: u32 = 100;
     /// Streams that a client has opened and reset before we came to look: with more of them the connection ends (CVE-2023-44487).
     const RESETS_MAX: usize = 20;
+    /// Streams that ended because a frame came that had no place any more. That is how a call ends that is refused before its message is
+    /// there, and they are counted for as long as the connection lives: a proxy carries the calls of many clients over one for days.
+    const LATE_FRAMES_MAX: usize = 1_000_000;
     /// Bytes of an answer that wait for a stream's client; with the streams this bounds what a connection can make us hold.
     const SEND_BUFFER: usize = 64 * 1024;
     let mut builder = auto::Builder::new(tasks.clone());
@@ -213,7 +216,7 @@ fn builder(tasks: &Tasks, http2_only: bool) -> auto::Builder<Tasks> {
         .keep_alive_timeout(KEEP_ALIVE)
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(RESETS_MAX)
-        .max_local_error_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(LATE_FRAMES_MAX)
         .max_send_buf_size(SEND_BUFFER)
         // CONTINUATION frames beyond it end the connection as well (CVE-2024-27316).
         .max_header_list_size(16 * 1024);

@@ -1,0 +1,12 @@
+//! What crashes crashes alone: a fault on purpose in each kind of unit, as often as it takes for a leak to show.
+//!
+//! The tests take turns, since a fault is armed for the whole process and what leaks is counted for it.
+
+#[expect(dead_code, reason = "the other suite uses more of it")]
+#[path = "../it/node.rs"]
+mod node;
+
+mod sockets;
+mod streams;
+mod upkeep;
+mod witness;
