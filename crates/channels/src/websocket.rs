@@ -178,6 +178,16 @@ pub enum Incoming {
     Close(Option<(u16, String)>),
 }
 
+impl Incoming {
+    /// The length of its payload in bytes, without compression.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Text(payload) | Self::Binary(payload) | Self::Ping(payload) | Self::Pong(payload) => payload.len(),
+            Self::Close(close) => close.as_ref().map_or(0, |(_, reason)| 2 + reason.len()),
+        }
+    }
+}
+
 /// Masks or unmasks in place, eight bytes at a time.
 fn apply_mask(data: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;

@@ -202,6 +202,22 @@ fn bombs_are_refused() {
     assert!(demo.workers.is_healthy());
 }
 
+/// Small on the wire and big to be read, again and again: the bound on messages holds for the work that they are.
+#[test]
+fn big_messages_count_for_more_than_one() {
+    let demo = Demo::compressing(MountLimits { messages_per_second: std::num::NonZeroU32::new(100), ..limits() });
+    let message = compressed(TEXT, format!(r#"["1","2","room:a","noreply","{}"]"#, "x".repeat(1_000_000)));
+    assert!(message.len() < 5_000, "{}", message.len());
+    let mut client = open(&demo);
+    client.join("1", "room:a", &json!({}));
+    client.write(&message.repeat(50));
+    assert_eq!(client.next(), Some(Got::Close(Some(1008), "message_rate".to_owned())));
+    // One that is as much as a second allows, or more, may come all the same.
+    let mut client = open(&demo);
+    client.write(&compressed(TEXT, format!(r#"[null,"1","phoenix","heartbeat","{}"]"#, "x".repeat(5_000_000))));
+    client.expect(&json!([null, "1", "phoenix", "phx_reply", {"status": "ok", "response": {}}]));
+}
+
 #[test]
 fn the_product_compresses_where_its_configuration_says_so() {
     let product = Product::start(&[r#"socket=[{path="/socket", compress=true}]"#]);

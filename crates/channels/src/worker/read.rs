@@ -24,6 +24,10 @@ use crate::{
 /// How far ahead of its rate a client may be.
 const BURST: Duration = Duration::from_secs(1);
 
+/// Where messages may be compressed, a kilobyte of them can be a megabyte to be inflated and parsed: each so many bytes count as a message, so that
+/// the bound on messages bounds that work, too.
+const INFLATED_PER_MESSAGE: usize = 16 * 1024;
+
 impl Worker {
     /// Takes a connection over.
     pub(super) fn adopt(&mut self, Adoption { mut link, info, leftover }: Adoption) {
@@ -84,7 +88,9 @@ impl Worker {
 
     /// Takes what a client sent. Once its socket is being closed, nothing that it says matters.
     fn take_bytes(&mut self, key: usize, mut bytes: &[u8]) {
-        point(Unit::Connection, || self.sockets.get_mut(key).map_or(String::new(), |socket| socket.info.peer.to_string()));
+        point(Unit::Connection, || {
+            self.sockets.get_mut(key).map_or(String::new(), |socket| socket.info.peer.to_string())
+        });
         while let Some(socket) = self.sockets.get_mut(key).filter(|socket| socket.state == State::Open) {
             socket.heard_at = self.now;
             let limits = socket.info.limits.websocket;
@@ -101,7 +107,8 @@ impl Worker {
 
     fn take_incoming(&mut self, key: usize, incoming: Incoming) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        if !socket.spend_quota(self.now) {
+        let messages = if socket.info.deflate.is_some() { 1 + incoming.len() / INFLATED_PER_MESSAGE } else { 1 };
+        if !socket.spend_quota_for(messages, self.now) {
             return self.sockets.doom(key, CloseReason::MessageRate);
         }
         match incoming {
@@ -147,8 +154,14 @@ impl Socket {
     /// Takes one message out of the client's quota; `false` if there is none left. The generic cell rate algorithm (ITU-T I.371): one time
     /// instead of a bucket, a second's worth as burst.
     pub(super) fn spend_quota(&mut self, now: std::time::Instant) -> bool {
+        self.spend_quota_for(1, now)
+    }
+
+    /// The same for what counts as several messages; for as many as a whole burst at most, so that there is a time at which it may be sent.
+    fn spend_quota_for(&mut self, messages: usize, now: std::time::Instant) -> bool {
         let Some(rate) = self.info.limits.messages_per_second else { return true };
-        let used_up = self.quota_at.max(now) + BURST / rate.get();
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX).min(rate.get());
+        let used_up = self.quota_at.max(now) + BURST * messages / rate.get();
         if used_up > now + BURST {
             return false;
         }
