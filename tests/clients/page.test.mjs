@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { chromium } from "playwright-core";
+import { CHROMIUM } from "./browser.mjs";
 import { eventually, Server } from "./server.mjs";
 
 describe("the page in Chromium", () => {
@@ -13,10 +14,7 @@ describe("the page in Chromium", () => {
 kind = "simulated"
 seed = 7
 `);
-    browser = await chromium.launch({
-      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-      args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-    });
+    browser = await chromium.launch(CHROMIUM);
     page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
     page.on("pageerror", (error) => problems.push(String(error)));
     await page.goto(server.url("/"));

@@ -64,8 +64,8 @@ export class Session {
     this.rate = options.rate;
     this.socket = new Socket(options.endpoint, {
       reconnectAfterMs: (tries) => (this.dropping && tries === 1 ? DROP_PAUSE_MS : retryAfterMs(tries)),
-      // As a parameter, not a subprotocol: a browser refuses a socket whose server does not answer the offered one.
-      ...(options.token === null ? {} : { params: { token: options.token } }),
+      // Not as a parameter, which would stand in the address and so in the log of every proxy on the way.
+      ...(options.token === null ? {} : { authToken: options.token }),
       ...(options.transport === undefined ? {} : { transport: options.transport }),
     });
     this.socket.onOpen(() => this.opened());
