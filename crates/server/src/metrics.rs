@@ -79,6 +79,7 @@ pub(crate) fn describe() {
     tickwire_channels::metrics::describe();
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     counter!(PANICS).absolute(0);
+    counter!(TLS_RELOADS, "outcome" => "failed").increment(0);
     gauge!(RELOAD_OK).set(1.0);
     counter!(HTTP_REQUESTS, "status" => "200", "method" => "GET").increment(0);
     tickwire_pubsub::metrics::dropped(ROOM_HISTORY, 0);

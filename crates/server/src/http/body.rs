@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::problem::{Problem, shown};
+use crate::metrics;
 
 /// A client that takes longer to send what a request may have is not sending.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,12 +25,15 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(limit)),
         Ok(Err(error)) => Err(Problem::bad_request("body_incomplete", format!("The body ended too early: {error}."))),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_timeout",
-            "The body took too long",
-            format!("The body was not there after {} seconds.", BODY_TIMEOUT.as_secs()),
-        )),
+        Err(_) => {
+            metrics::refused("body_timeout");
+            Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_timeout",
+                "The body took too long",
+                format!("The body was not there after {} seconds.", BODY_TIMEOUT.as_secs()),
+            ))
+        }
     }
 }
 
