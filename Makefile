@@ -83,6 +83,11 @@ test-clients: page test-tools ## Only client libraries and the browser, against 
 	TICKWIRE_BIN="$$(realpath "$(TARGET)/debug/tickwire")" TICKWIRE_CLIENT_TOOLS="$$(realpath "$(CLIENT_TOOLS)")" \
 	  node --test --test-concurrency=1 --test-force-exit $(if $(ONLY),--test-name-pattern='$(ONLY)') $(CLIENTS)/*.test.mjs
 
+.PHONY: test-openapi
+test-openapi: ## Only the OpenAPI document against a debug build; EXAMPLES=500 for a long random run
+	$(CARGO) build --bin tickwire
+	tests/run-openapi $(EXAMPLES)
+
 .PHONY: bench
 bench: build ## The figures of docs/performance.md, measured on this machine
 	deploy/bench-local "$(TARGET)/release/tickwire"

@@ -245,7 +245,22 @@ impl Refused {
 
     /// When to come back, in whole seconds.
     pub(crate) fn retry_after(&self) -> HeaderValue {
-        HeaderValue::from(self.retry_after.as_millis().div_ceil(1000).clamp(1, 60) as u64)
+        HeaderValue::from(self.retry_seconds())
+    }
+
+    /// The same as a number.
+    pub(crate) fn retry_seconds(&self) -> u64 {
+        self.retry_after.as_millis().div_ceil(1000).clamp(1, 60) as u64
+    }
+
+    /// The key of the configuration that is the limit.
+    pub(crate) fn key(&self) -> &'static str {
+        match self.limit {
+            Limit::Connections => "limits.connections",
+            Limit::ConnectionsPerAddress => "limits.connections_per_address",
+            Limit::ConnectionsPerUser => "limits.connections_per_user",
+            Limit::AcceptsPerAddress => "limits.accepts_per_second_per_address",
+        }
     }
 
     /// What the client is told.

@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
+    admission::Refused,
     auth::AuthError,
     follow::{Ended, FollowError},
 };
@@ -28,7 +29,8 @@ pub(super) struct Fault {
     field: Option<&'static str>,
     /// The limit that is reached, by its key in the configuration.
     quota: Option<&'static str>,
-    retry: bool,
+    /// When the same call may succeed.
+    retry: Option<Duration>,
     metadata: Vec<(&'static str, String)>,
 }
 
@@ -36,7 +38,7 @@ impl Fault {
     /// A fault with a stable code; the message says what was seen, what was expected and what to change.
     pub(super) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, message, reason: Some(reason), field: None, quota: None, retry: false, metadata: Vec::new() }
+        Self { code, message, reason: Some(reason), field: None, quota: None, retry: None, metadata: Vec::new() }
     }
 
     /// INVALID_ARGUMENT: this field of the request is wrong.
@@ -76,7 +78,7 @@ impl Fault {
 
     /// The same may succeed in a moment.
     fn retryable(self) -> Self {
-        Self { retry: true, ..self }
+        Self { retry: Some(RETRY_AFTER), ..self }
     }
 
     /// Adds words to the message, and their value to what programs read.
@@ -114,8 +116,8 @@ impl From<Fault> for Status {
         if let Some(quota) = quota {
             details.add_quota_failure_violation(quota, message.as_str());
         }
-        if retry {
-            details.set_retry_info(Some(RETRY_AFTER));
+        if retry.is_some() {
+            details.set_retry_info(retry);
         }
         Self::with_error_details(code, message, details)
     }
@@ -139,6 +141,14 @@ impl From<FollowError> for Fault {
             FollowError::TooManyStreams => Self::quota("limits.connections", reason, message).retryable(),
             FollowError::NoTopic | FollowError::TooMany { .. } => Self::field("topics", reason, message),
         }
+    }
+}
+
+/// Somebody may not come in, for now.
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let fault = Fault::quota(refused.key(), refused.code(), refused.detail());
+        Fault { retry: Some(Duration::from_secs(refused.retry_seconds())), ..fault }.into()
     }
 }
 

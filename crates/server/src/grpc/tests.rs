@@ -169,7 +169,8 @@ async fn a_call_that_its_client_gives_up_is_counted_as_cancelled() {
     };
     let before = count("Publish");
     let mut publisher = client.clone();
-    let call = tokio::spawn(async move { publisher.publish(endless(vec![batch(1)])).await.map(drop) });
+    let call = tokio_util::task::TaskTracker::new()
+        .spawn(async move { publisher.publish(endless(vec![batch(1)])).await.map(drop) });
     tokio::time::sleep(Duration::from_millis(20)).await;
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());

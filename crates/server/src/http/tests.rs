@@ -93,7 +93,7 @@ async fn what_cannot_be_read_is_a_problem_with_a_code() {
             .header("content-type", "application/json")
             .header(name, value)
     };
-    let announced = (app.node().config.limits.body_bytes + 1).to_string();
+    let announced = (app.node().live().config.limits.body_bytes + 1).to_string();
     // The body never comes: it is refused by what its head announces.
     let endless = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
     let too_large = Body::new(Announced(endless, announced.parse().unwrap()));
