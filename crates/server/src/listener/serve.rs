@@ -9,18 +9,20 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
+use futures_util::future::poll_immediate;
 use hyper::{Request, Version, body::Incoming, service::service_fn, upgrade::Upgraded};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::{self, upgrade::downcast},
 };
+use rustls::server::Acceptor;
 use tickwire_channels::Transport;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::Instant,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tower::Service as _;
 
 use super::{
@@ -96,19 +98,14 @@ impl Server {
 
     async fn shake_hands(&self, tls: &Tls, stream: TcpStream, connection: Connection, started: Instant) {
         let alpn = if self.grpc { Alpn::Grpc } else { Alpn::Http };
-        let handshake = TlsAcceptor::from(tls.config(alpn)).accept(stream);
         let shaken = tokio::select! {
-            shaken = tokio::time::timeout_at(started + self.patience.head, handshake) => shaken,
+            shaken = handshake(stream, tls.config(alpn), started, self.patience.head) => shaken,
             () = self.tasks.cancelled().cancelled() => return,
         };
-        let why = match shaken {
-            Ok(Ok(stream)) => {
-                return Box::pin(self.serve_http(stream, connection, Pulse::new(Instant::now()))).await;
-            }
-            Ok(Err(error)) => format!("the TLS handshake failed: {error}"),
-            Err(_) => format!("no TLS handshake in {:?}, see limits.header_timeout", self.patience.head),
-        };
-        refuse::log("tls_handshake", self.name, connection.peer, &why);
+        match shaken {
+            Ok(stream) => Box::pin(self.serve_http(stream, connection, Pulse::new(Instant::now()))).await,
+            Err(why) => refuse::log("tls_handshake", self.name, connection.peer, &why),
+        }
     }
 
     /// Serves requests. The pulse tells when the client takes too long for what it is at.
@@ -137,6 +134,8 @@ impl Server {
         let mut finishing = false;
         let ended = loop {
             tokio::select! {
+                // What has come is read before it is asked whether it came in time: a node that is behind must not blame its clients.
+                biased;
                 ended = served.as_mut() => break ended,
                 // What is cut has taken its time: dropping the connection is all that is left to do.
                 now = look.tick() => if let Some(cut) = pulse.verdict(self.patience, now) {
@@ -186,6 +185,26 @@ impl Server {
                 Err((peer, refused)) => Ok((refuse::request(peer, refused, grpc), own)),
             }
         }
+    }
+}
+
+/// Shakes hands. A client has `patience` for its first message, from `started` on, and again for its part after our answer: what the
+/// signature takes, and waits for when a herd comes, is our time and not the client's.
+async fn handshake(
+    stream: TcpStream,
+    config: Arc<rustls::ServerConfig>,
+    started: Instant,
+    patience: Duration,
+) -> Result<TlsStream<TcpStream>, String> {
+    let failed = |error: std::io::Error| format!("the TLS handshake failed: {error}");
+    let late = |_| format!("no TLS handshake in {patience:?}, see limits.header_timeout");
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let hello = tokio::time::timeout_at(started + patience, hello).await.map_err(late)?.map_err(failed)?;
+    let mut rest = pin!(hello.into_stream(config));
+    // The signature is made here, at once.
+    match poll_immediate(rest.as_mut()).await {
+        Some(shaken) => shaken.map_err(failed),
+        None => tokio::time::timeout(patience, rest).await.map_err(late)?.map_err(failed),
     }
 }
 
