@@ -110,6 +110,9 @@ describe("curl and gRPC", () => {
     assert.equal(got.quote.bid, "1.10");
     const missing = await new Promise((done) => client.GetQuote({ symbol: "NOPE" }, (error) => done(error)));
     assert.equal(missing.code, grpc.status.NOT_FOUND);
+    // google.rpc.Status, whose ErrorInfo has the code of docs/codes.md and our domain.
+    const [details] = missing.metadata.get("grpc-status-details-bin");
+    assert.match(details.toString("latin1"), /google\.rpc\.ErrorInfo.*unknown_symbol.*tickwire/s);
 
     const stream = client.Subscribe({ topics: ["ticker:GRPC"] });
     const seen = [];

@@ -61,6 +61,7 @@ pub struct Since {
 
 /// A client may hand in the whole update that it saw last: other keys are skipped.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with epoch and seq")]
 struct RawSince {
     epoch: Box<str>,
     seq: u64,

@@ -38,6 +38,9 @@ struct Record<'a> {
     pseq: Option<u64>,
 }
 
+/// Characters that are told of what is wrong with a record.
+const PROBLEM_CHARS_MAX: usize = 120;
+
 /// Reads one quote, or an array of at most `quotes_max`.
 ///
 /// # Errors
@@ -101,6 +104,8 @@ pub(super) fn decode_record(text: &str) -> Result<Quote, Rejection> {
         // The record is valid JSON or a line of its own: only the column says something.
         let problem = error.to_string();
         let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(problem, _)| problem);
+        // What is of the wrong type is repeated in it, however long it is.
+        let problem: String = problem.chars().take(PROBLEM_CHARS_MAX).collect();
         Rejection::malformed(format!("{problem} at column {}", error.column()))
     })?;
     let name = record.symbol.ok_or(Rejection::MissingField("a quote needs symbol"))?;

@@ -30,6 +30,23 @@ fn refusal(decoded: Result<Batch, BodyError>) -> String {
 }
 
 #[test]
+fn a_long_mistake_is_not_repeated_whole() {
+    let long = "x".repeat(1_000_000);
+    for body in [
+        format!(r#"{{"symbol":"A","bid":1,"pseq":"{long}"}}"#),
+        format!(r#"{{"symbol":"{long}","bid":1}}"#),
+        format!(r#"{{"symbol":"A","bid":"{long}"}}"#),
+        format!(r#"{{"symbol":"A","bid":1,"ts":"{long}"}}"#),
+        format!(r#"{{"symbol":["{long}"],"bid":1}}"#),
+        format!(r#"["{long}"]"#),
+    ] {
+        let batch = decode_json(body.as_bytes(), 100).unwrap();
+        let rejected = batch.rejected()[0].rejection.to_string();
+        assert!(rejected.len() < 300, "{} bytes: {}", rejected.len(), &rejected[..100]);
+    }
+}
+
+#[test]
 fn a_json_body_is_a_quote_or_an_array_of_them() {
     let plain = "EURUSD Some(1.10) Some(1.2) None Some(5)";
     assert_eq!(json(r#" {"symbol":"EURUSD","bid":1.10,"ask":"1.2","ts":5,"venue":{"x":[1]}} "#), [plain]);

@@ -15,6 +15,9 @@ use crate::metrics;
 /// A client that takes longer to send what a request may have is not sending.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Characters that are told of what is wrong with a body.
+const ERROR_CHARS_MAX: usize = 200;
+
 /// Reads all of a body. One that announces more than the limit is refused before it is sent.
 pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
     refuse_encoded(headers)?;
@@ -83,5 +86,12 @@ pub(super) async fn read_json<T: serde::de::DeserializeOwned>(
         return Err(unsupported(&seen, "application/json"));
     }
     let body = read(headers, body, limit).await?;
-    serde_json::from_slice(&body).map_err(|error| Problem::bad_request("invalid_json", format!("The body: {error}.")))
+    // What is of the wrong type is repeated by the error, however long it is.
+    serde_json::from_slice(&body).map_err(|error| {
+        let place = format!("line {} column {}", error.line(), error.column());
+        let error = error.to_string();
+        let error = error.strip_suffix(&format!(" at {place}")).unwrap_or(&error);
+        let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
+        Problem::bad_request("invalid_json", format!("The body, at {place}: {error}."))
+    })
 }

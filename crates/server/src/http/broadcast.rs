@@ -30,7 +30,7 @@ use crate::{
 const EVENT_CHARS_MAX: usize = 255;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with event and payload")]
 struct Wish {
     event: String,
     payload: Option<Box<RawValue>>,

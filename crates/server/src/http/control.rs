@@ -18,7 +18,7 @@ use crate::app::Node;
 
 /// Whose sockets are closed.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with user or id")]
 struct Disconnect {
     /// All of a user's, by the `sub` of their tokens.
     user: Option<String>,

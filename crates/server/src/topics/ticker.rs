@@ -30,6 +30,7 @@ pub(crate) struct TickerKind {
 
 /// What a client may say when it joins. Unknown parameters are the application's own business: phoenix.js sends what it is given.
 #[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "an object of parameters")]
 struct Params {
     since: Option<Since>,
     max_rate: Option<String>,
@@ -75,6 +76,8 @@ fn read_params(params: &Bytes) -> Result<(Option<Since>, Option<Duration>), Stri
         return Ok((None, None));
     }
     let params: Params = serde_json::from_slice(params).map_err(|error| {
+        // What is of the wrong type is repeated by the error, however long it is.
+        let error: String = error.to_string().chars().take(200).collect();
         format!(
             "{error}; expected for example {{\"since\": {{\"epoch\": \"…\", \"seq\": 17}}, \"max_rate\": \"250ms\"}}"
         )
@@ -134,11 +137,18 @@ mod tests {
             (r#"{"max_rate":"fast"}"#, "max_rate: \"fast\" is not a duration"),
             (r#"{"max_rate":"2m"}"#, "up to 1m"),
             (r#"{"max_rate":250}"#, "expected a string"),
-            (r#"{"since":7}"#, "since"),
+            (r#"{"since":7}"#, "integer `7`, expected an object with epoch and seq"),
+            (r#"{"since":{"epoch":"abc"}}"#, "missing field `seq`"),
             (r#"{"since":{"epoch":"abc","seq":-1}}"#, "since"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(named) && error.contains("250ms"), "{text}: {error}");
         }
+        let long = "x".repeat(100_000);
+        for text in [format!(r#"{{"since":"{long}"}}"#), format!(r#"{{"max_rate":"{long}"}}"#)] {
+            assert!(read(&text).unwrap_err().len() < 400);
+        }
+        let error = read(&format!(r#"{{"since":{{"epoch":"{long}","seq":1}}}}"#)).unwrap_err();
+        assert!(error.starts_with("since.epoch has 100000 bytes, expected the epoch of an update"), "{error}");
     }
 }

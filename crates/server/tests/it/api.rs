@@ -143,6 +143,7 @@ async fn hostile_bodies_get_a_clean_problem() {
         (room, JSON, b"{\"event\":\"a\",\"payload\":1e999}".to_vec(), 400, "invalid_json"),
         (room, JSON, b"{\"event\":\"a\xff\"}".to_vec(), 400, "invalid_json"),
         (room, JSON, deep(50_000).into_bytes(), 400, "invalid_json"),
+        (room, JSON, format!("\"{}\"", "x".repeat(100_000)).into_bytes(), 400, "invalid_json"),
         (room, JSON, b"{\"event\":\"\"}".to_vec(), 400, "invalid_event"),
         (room, JSON, b"{\"event\":\"phx_reply\"}".to_vec(), 400, "invalid_event"),
         (room, JSON, format!(r#"{{"event":"{}"}}"#, "e".repeat(256)).into_bytes(), 400, "invalid_event"),
