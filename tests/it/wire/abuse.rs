@@ -84,7 +84,7 @@ fn nonsense(random: &mut Random) -> Vec<u8> {
 fn ten_thousand_sockets_of_nonsense_harm_nobody() {
     const THREADS: u64 = 4;
     const SOCKETS: u64 = 10_000;
-    let demo = Demo::start();
+    let demo = Demo::library();
     let mut witness = demo.v2();
     witness.join("1", "room:witness", &json!({}));
     let started = Instant::now();
@@ -104,9 +104,9 @@ fn ten_thousand_sockets_of_nonsense_harm_nobody() {
         }
     });
     assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
-    eventually("only the witness is left", || demo.workers.connections() == 1 && demo.workers.joins() == 1);
+    eventually("only the witness is left", || demo.workers().connections() == 1 && demo.workers().joins() == 1);
     witness.expect_nothing();
-    assert!(demo.workers.is_healthy());
+    assert!(demo.workers().is_healthy());
 }
 
 fn one_of_nonsense(demo: &Demo, random: &mut Random) {
@@ -188,7 +188,7 @@ fn odd_shapes_cost_no_more_than_their_length() {
 
 #[test]
 fn announced_bytes_that_never_come_cost_nothing() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let mut witness = demo.v2();
     let before = resident();
     let clients: Vec<Raw> = (0..300)
@@ -203,7 +203,7 @@ fn announced_bytes_that_never_come_cost_nothing() {
     let grown = resident().saturating_sub(before);
     assert!(grown < 1_000_000_000, "{grown} bytes");
     drop(clients);
-    eventually("only the witness is left", || demo.workers.connections() == 1);
+    eventually("only the witness is left", || demo.workers().connections() == 1);
 }
 
 /// The memory of this process, in bytes.

@@ -199,7 +199,7 @@ fn bombs_are_refused() {
     client.write(&compressed(TEXT, &text));
     client.expect_ok("1", "2", "room:a", &json!("x".repeat(99_900)));
     witness.expect_nothing();
-    assert!(demo.workers.is_healthy());
+    assert!(demo.workers().is_healthy());
 }
 
 /// Small on the wire and big to be read, again and again: the bound on messages holds for the work that they are.

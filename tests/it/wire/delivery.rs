@@ -114,7 +114,7 @@ fn broadcast_from_passes_by_the_one_channel_that_sent_it() {
 
 #[test]
 fn who_left_or_went_gets_nothing_and_harms_nobody() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let (mut sender, mut left, mut other_topic, mut gone) = (demo.v2(), demo.v2(), demo.v2(), demo.v2());
     for client in [&mut sender, &mut left, &mut gone] {
         client.join("1", "room:a", &json!({}));
@@ -125,7 +125,7 @@ fn who_left_or_went_gets_nothing_and_harms_nobody() {
     left.expect(&json!(["1", "1", "room:a", "phx_close", {}]));
     gone.stream.shutdown(Shutdown::Both).unwrap();
     drop(gone);
-    super::client::eventually("the connection is forgotten", || demo.workers.connections() == 3);
+    super::client::eventually("the connection is forgotten", || demo.workers().connections() == 3);
     for i in 0..10 {
         sender.say(&json!(["1", "3", "room:a", "shout_reply", {"i": i}]));
         sender.expect(&json!([null, null, "room:a", "shout", {"i": i}]));
@@ -139,7 +139,7 @@ fn who_left_or_went_gets_nothing_and_harms_nobody() {
 #[test]
 fn a_member_that_does_not_read_delays_nobody() {
     const ROUNDS: usize = 200;
-    let demo = Demo::start();
+    let demo = Demo::library();
     let (mut sender, mut reader) = (demo.v2(), demo.v1());
     let mut deaf: Vec<Raw> = (0..4).map(|_| demo.v2()).collect();
     for client in deaf.iter_mut().chain([&mut sender]) {

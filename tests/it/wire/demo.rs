@@ -1,25 +1,32 @@
-//! A server of the library's public API alone, with a channel that can be made to do anything.
+//! The channel that can be made to do anything, at `/socket`: of the real binary with `config/demo.toml`, or of a server of the library's
+//! public API alone, where a test looks inside or wants limits of its own.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use tickwire_channels::{
-    Channel, Context, Endpoint, Flow, JoinRequest, Joined, Joining, MountLimits, Payload, Refusal, Router, SocketInfo,
-    Status, Stop, Workers, WorkersConfig, handshake::AuthToken, listen, websocket::Limits,
+    Context, Endpoint, Flow, JoinRequest, Joined, Joining, Kind, MountLimits, Payload, Refusal, Router, SocketInfo,
+    Workers, WorkersConfig,
+    handshake::{AuthToken, Protocols},
+    listen,
+    websocket::Limits,
 };
 use tickwire_pubsub::{LoneNode, NodeId, PubSub};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_util::task::TaskTracker;
 
-use super::client::Raw;
+use super::{client::Raw, playground::Playground};
 
 /// A server that ends with the test.
 pub(super) struct Demo {
     pub(super) address: SocketAddr,
-    pub(super) workers: Workers,
-    pub(super) runtime: Runtime,
+    backend: Backend,
+}
+
+enum Backend {
+    Binary { _process: Playground },
+    Library { workers: Workers, runtime: Runtime },
 }
 
 /// The limits that Phoenix has, and none on the rate: some tests send thousands of messages at once.
@@ -33,7 +40,14 @@ pub(super) fn limits() -> MountLimits {
 }
 
 impl Demo {
+    /// The real binary.
     pub(super) fn start() -> Self {
+        let process = Playground::start();
+        Self { address: process.address, backend: Backend::Binary { _process: process } }
+    }
+
+    /// The library, with the same limits.
+    pub(super) fn library() -> Self {
         Self::with(limits())
     }
 
@@ -46,18 +60,40 @@ impl Demo {
         Self::of(Endpoint::new("/socket").limits(limits).compress(true))
     }
 
+    /// One that takes tokens as subprotocols.
+    pub(super) fn with_tokens() -> Self {
+        Self::of(Endpoint::new("/socket").protocols(Protocols { auth_token: true, own: Vec::new() }))
+    }
+
     fn of(endpoint: Endpoint) -> Self {
         // Two workers, so that what goes from one socket to another crosses threads.
         let config = WorkersConfig { workers: 2, ..WorkersConfig::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let pubsub = PubSub::new(Arc::new(LoneNode::new(NodeId::new("demo", 1))));
-        let router = Router::new().on("room:*", join).unwrap().on("lobby", join).unwrap();
-        let workers = Workers::start(config, router, &pubsub, runtime.handle(), &TaskTracker::new()).unwrap();
+        let workers = Workers::start(config, router(), &pubsub, runtime.handle(), &TaskTracker::new()).unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = listen(listener, endpoint.connect(connect), workers.clone());
         TaskTracker::new().spawn_on(serving, runtime.handle());
-        Self { address, workers, runtime }
+        Self { address, backend: Backend::Library { workers, runtime } }
+    }
+
+    /// The library's workers.
+    #[track_caller]
+    pub(super) fn workers(&self) -> &Workers {
+        match &self.backend {
+            Backend::Library { workers, .. } => workers,
+            Backend::Binary { .. } => panic!("nobody looks into a process"),
+        }
+    }
+
+    /// The library's runtime.
+    #[track_caller]
+    pub(super) fn runtime(&self) -> &Runtime {
+        match &self.backend {
+            Backend::Library { runtime, .. } => runtime,
+            Backend::Binary { .. } => panic!("nobody looks into a process"),
+        }
     }
 
     #[track_caller]
@@ -73,127 +109,66 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        self.workers.shutdown();
+        if let Backend::Library { workers, .. } = &self.backend {
+            workers.shutdown();
+        }
     }
 }
 
-fn connect(mut info: SocketInfo, _token: Option<AuthToken>) -> Option<SocketInfo> {
-    if info.params.get("reject").is_some() {
-        return None;
+fn connect(mut info: SocketInfo, token: Option<AuthToken>) -> Option<SocketInfo> {
+    match tickwire_demo::connect(&info.params) {
+        tickwire_demo::Connect::Refuse => return None,
+        tickwire_demo::Connect::Accept { id } => info.id = id,
     }
-    info.id = info.params.get("socket_id").map(|id| format!("users_socket:{id}"));
+    info.assigns = Arc::new(token);
     Some(info)
 }
 
-/// What a join may ask for.
+fn token_of(socket: &SocketInfo) -> Option<&str> {
+    socket.assigned::<Option<AuthToken>>()?.as_ref().map(AuthToken::expose)
+}
+
+/// The demo's topics, with joins that are decided later and refused at will, and what of the library they do not touch: broadcasts under any
+/// name, on `as:*`.
+fn router() -> Router {
+    let demo = tickwire_demo::routes(Router::new(), token_of);
+    let delayed = Delayed(Arc::clone(demo.find("room:").unwrap()));
+    let router = Router::new().on("as:*", |_: JoinRequest| Joining::from(Joined::new(shout_as))).unwrap();
+    tickwire_demo::routes(router.on("room:*", delayed).unwrap(), token_of)
+}
+
+/// Joins of the demo channel that take time.
+struct Delayed(Arc<dyn Kind>);
+
 #[derive(Deserialize, Default)]
 struct JoinParams {
-    #[serde(default)]
-    echo_params: bool,
-    #[serde(default)]
-    push_on_join: bool,
     #[serde(default)]
     refuse: bool,
 }
 
-fn join(request: JoinRequest) -> Joining {
-    match request.topic.as_str() {
-        "room:forbidden" => return Refusal::reason("unauthorized").into(),
-        "room:crash_join" => panic!("the join crashes"),
-        "room:crash_join_later" => return Joining::later(async { panic!("the join crashes later") }),
-        "room:later" => {
-            return Joining::later(async {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                Ok(Joined::new(Playground))
-            });
+impl Kind for Delayed {
+    fn join(&self, request: JoinRequest) -> Joining {
+        if request.parse().unwrap_or(JoinParams::default()).refuse {
+            return Refusal::reason("as you wish").into();
         }
-        _ => {}
-    }
-    // Parameters of another shape, or raw bytes, ask for nothing.
-    let asked: JoinParams = request.parse().unwrap_or_default();
-    if asked.refuse {
-        return Refusal::reason("as you wish").into();
-    }
-    let mut joined = Joined::new(Playground);
-    if asked.echo_params {
-        let reply = [b"{\"params\":", request.params.bytes().as_ref(), b"}"].concat();
-        joined = joined.reply(Payload::Json(reply.into()));
-    }
-    if asked.push_on_join {
-        joined = joined.push("hello", Payload::empty());
-    }
-    joined.into()
-}
-
-struct Playground;
-
-impl Channel for Playground {
-    fn handle(&mut self, event: &str, payload: &Payload, context: &mut Context<'_>) -> Flow {
-        match event {
-            "echo" | "binary_echo" => context.reply(Status::Ok, payload.clone()),
-            "echo_error" | "binary_error" => context.reply(Status::Error, payload.clone()),
-            "reply_status_only" => context.reply(Status::Ok, Payload::empty()),
-            "late_reply" => {
-                let payload = payload.clone();
-                context.defer(async move {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    (Status::Ok, payload)
-                });
-            }
-            "push_me" => context.push("pushed", payload.clone()),
-            "shout" | "binary_shout" => context.broadcast(event, payload.clone()).unwrap(),
-            "shout_from" => context.broadcast_from(event, payload.clone()).unwrap(),
-            "shout_reply" => {
-                context.broadcast("shout", payload.clone()).unwrap();
-                context.reply(Status::Ok, Payload::empty());
-            }
-            "push_n" | "shout_n" => {
-                for i in 0..number(payload) {
-                    let payload = json_payload(&json!({"i": i}));
-                    match event {
-                        "push_n" => context.push("seq", payload),
-                        _ => context.broadcast("seq", payload).unwrap(),
+        match request.topic.as_str() {
+            "room:crash_join_later" => Joining::later(async { panic!("the join crashes later") }),
+            "room:later" => {
+                let inner = Arc::clone(&self.0);
+                Joining::later(async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    match inner.join(request) {
+                        Joining::Ready(decision) => decision,
+                        Joining::Pending(decision) => decision.await,
                     }
-                }
-                context.reply(Status::Ok, Payload::empty());
+                })
             }
-            "binary_push" => context.push("binary_pushed", payload.clone()),
-            "binary_out" => {
-                let asked: Value = serde_json::from_slice(payload.bytes()).unwrap();
-                let byte = u8::try_from(asked["b"].as_u64().unwrap()).unwrap();
-                let data = vec![byte; usize::try_from(number(payload)).unwrap()];
-                context.push(asked["event"].as_str().unwrap_or("binary_pushed"), Payload::Binary(data.into()));
-                context.reply(Status::Ok, Payload::empty());
-            }
-            "binary_shout_as" => {
-                let asked: Value = serde_json::from_slice(payload.bytes()).unwrap();
-                let data = Payload::Binary(Bytes::from_static(b"shouted"));
-                context.broadcast(asked["event"].as_str().unwrap(), data).unwrap();
-            }
-            "crash" => panic!("the channel crashes"),
-            "stop" => {
-                context.reply(Status::Ok, payload.clone());
-                return Flow::Stop(Stop::Normal);
-            }
-            "stop_noreply" => return Flow::Stop(Stop::Normal),
-            "stop_shutdown" => return Flow::Stop(Stop::Shutdown),
-            "stop_reason" => return Flow::Stop(Stop::Failed("as it was told".to_owned())),
-            "connect_info" => {
-                let params: serde_json::Map<_, _> =
-                    context.socket().params.iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
-                context.reply(Status::Ok, json_payload(&json!({"auth_token": null, "params": params})));
-            }
-            // `noreply`, and whatever nobody has heard of.
-            _ => {}
+            _ => self.0.join(request),
         }
-        Flow::Continue
     }
 }
 
-fn json_payload(value: &Value) -> Payload {
-    Payload::Json(Bytes::from(value.to_string()))
-}
-
-fn number(payload: &Payload) -> u64 {
-    serde_json::from_slice::<Value>(payload.bytes()).unwrap()["n"].as_u64().unwrap()
+fn shout_as(event: &str, _: &Payload, context: &mut Context<'_>) -> Flow {
+    context.broadcast(event, Payload::Binary(Bytes::from_static(b"shouted"))).unwrap();
+    Flow::Continue
 }

@@ -41,7 +41,7 @@ fn a_channel_that_stops_is_closed_behind_its_reply() {
 
 #[test]
 fn a_channel_that_fails_says_so_and_nothing_else_notices() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let (mut client, mut other) = (demo.v2(), demo.v2());
     client.join("b", "room:b", &json!({}));
     other.join("o", "room:a", &json!({}));
@@ -76,13 +76,13 @@ fn a_channel_that_fails_says_so_and_nothing_else_notices() {
     other.say(&json!(["o", "3", "room:a", "shout", {"last": 1}]));
     client.expect(&json!([null, null, "room:a", "shout", {"last": 1}]));
     client.expect_nothing();
-    assert!(demo.workers.is_healthy());
+    assert!(demo.workers().is_healthy());
 }
 
 /// §7, §4: an undecodable message ends every channel of its socket; the others of the topic go on.
 #[test]
 fn undecodable_input_ends_the_socket_with_all_its_channels() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let (mut client, mut other) = (demo.v2(), demo.v2());
     other.join("1", "room:a", &json!({}));
     for topic in ["room:a", "room:b", "lobby"] {
@@ -90,7 +90,7 @@ fn undecodable_input_ends_the_socket_with_all_its_channels() {
     }
     client.send("nonsense");
     client.expect_close(1011);
-    super::client::eventually("its channels have ended", || demo.workers.joins() == 1);
+    super::client::eventually("its channels have ended", || demo.workers().joins() == 1);
     other.say(&json!(["1", "2", "room:a", "shout_reply", {}]));
     other.expect(&json!([null, null, "room:a", "shout", {}]));
     other.expect_ok("1", "2", "room:a", &json!({}));
@@ -113,7 +113,7 @@ fn what_was_answered_before_the_bad_message_is_still_sent() {
 
 #[test]
 fn a_socket_is_disconnected_by_its_id_with_1001_and_nothing_before() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let (mut one, mut two, mut three) = (
         Raw::open(demo.address, "vsn=2.0.0&socket_id=7"),
         Raw::open(demo.address, "vsn=1.0.0&socket_id=7"),
@@ -122,7 +122,7 @@ fn a_socket_is_disconnected_by_its_id_with_1001_and_nothing_before() {
     one.join("1", "room:a", &json!({}));
     two.expect_nothing_v1();
     three.join("1", "room:a", &json!({}));
-    demo.workers.close_where(|info| info.id.as_deref() == Some("users_socket:7"), CloseReason::Disconnected);
+    demo.workers().close_where(|info| info.id.as_deref() == Some("users_socket:7"), CloseReason::Disconnected);
     one.expect_close(1001);
     two.expect_close(1001);
     three.expect_nothing();
@@ -130,15 +130,15 @@ fn a_socket_is_disconnected_by_its_id_with_1001_and_nothing_before() {
 
 #[test]
 fn a_drained_socket_is_closed_with_1012_and_nothing_before() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let (mut joined, mut idle) = (demo.v2(), demo.v2());
     joined.join("1", "room:a", &json!({}));
     idle.expect_nothing();
-    let workers = demo.workers.clone();
-    let draining = demo.runtime.spawn(async move { workers.drain(std::time::Duration::ZERO).await });
+    let workers = demo.workers().clone();
+    let draining = demo.runtime().spawn(async move { workers.drain(std::time::Duration::ZERO).await });
     joined.expect_close(1012);
     idle.expect_close(1012);
     drop((joined, idle));
-    demo.runtime.block_on(draining).unwrap();
-    assert_eq!(demo.workers.connections(), 0);
+    demo.runtime().block_on(draining).unwrap();
+    assert_eq!(demo.workers().connections(), 0);
 }

@@ -175,7 +175,7 @@ fn thousands_of_messages_in_one_stream_are_all_answered() {
 
 #[test]
 fn a_clients_close_is_answered_with_1000_and_a_wrong_one_with_1002() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     closes(&demo, &frame(CLOSE, b""), 1000);
     for code in [1000_u16, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999] {
         closes(&demo, &frame(CLOSE, &code.to_be_bytes()), 1000);
@@ -197,8 +197,8 @@ fn a_clients_close_is_answered_with_1000_and_a_wrong_one_with_1002() {
     let mut client = demo.v2();
     client.write(&[frame(CLOSE, &[3, 232]), frame(TEXT, HEARTBEAT.as_bytes())].concat());
     client.expect_close(1000);
-    super::client::eventually("all connections are gone", || demo.workers.connections() == 0);
-    assert_eq!(demo.workers.joins(), 0);
+    super::client::eventually("all connections are gone", || demo.workers().connections() == 0);
+    assert_eq!(demo.workers().joins(), 0);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_silent_client_is_closed_with_1002_whatever_it_is_sent() {
         // What the server sends to it does not count.
         let talking = scope.spawn(|| {
             let started = Instant::now();
-            while demo.workers.connections() == 2 {
+            while demo.workers().connections() == 2 {
                 talker.say(&json!(["1", "2", "room:a", "shout", {}]));
                 talker.text();
                 pause(Duration::from_millis(20));

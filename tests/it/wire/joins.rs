@@ -76,7 +76,7 @@ fn events_on_a_topic_that_is_not_joined_are_unmatched() {
 
 #[test]
 fn a_refused_or_crashed_join_leaves_nothing_behind() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let mut client = demo.v2();
     for (topic, reason) in [
         ("room:forbidden", "unauthorized"),
@@ -97,7 +97,7 @@ fn a_refused_or_crashed_join_leaves_nothing_behind() {
 
 #[test]
 fn what_is_pipelined_behind_a_join_is_handled_after_it() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     for topic in ["room:a", "room:later"] {
         let mut client = demo.v2();
         pipeline(
@@ -268,7 +268,7 @@ fn a_duplicate_join_is_answered_before_the_old_one_is_closed() {
 
 #[test]
 fn a_duplicate_join_that_is_refused_has_ended_the_old_one() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let mut client = demo.v2();
     client.join("1", "room:a", &json!({}));
     client.say(&json!(["2", "2", "room:a", "phx_join", {"refuse": true}]));
@@ -282,7 +282,7 @@ fn a_duplicate_join_that_is_refused_has_ended_the_old_one() {
 
 #[test]
 fn a_duplicate_join_that_waits_replaces_the_old_one_all_the_same() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let mut client = demo.v2();
     client.join("1", "room:later", &json!({}));
     pipeline(
@@ -303,7 +303,7 @@ fn a_duplicate_join_that_waits_replaces_the_old_one_all_the_same() {
 
 #[test]
 fn only_the_joining_topic_waits_for_its_join() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     let mut client = demo.v2();
     client.join("1", "room:a", &json!({}));
     pipeline(
@@ -323,7 +323,7 @@ fn only_the_joining_topic_waits_for_its_join() {
 
 #[test]
 fn a_leave_followed_at_once_by_a_join_closes_the_old_channel_once() {
-    let demo = Demo::start();
+    let demo = Demo::library();
     for topic in ["room:a", "room:later"] {
         let mut client = demo.v2();
         client.join("1", topic, &json!({}));

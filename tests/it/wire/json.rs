@@ -21,8 +21,11 @@ fn v2_replies_and_pushes_have_five_elements() {
     client.say(&json!(["j", "5", "room:a", "shout", {"a": 5}]));
     client.expect(&json!([null, null, "room:a", "shout", {"a": 5}]));
     client.say(&json!(["j", "6", "room:a", "noreply", {}]));
-    client.say(&json!(["j", "7", "room:a", "of which nobody has heard", {}]));
     client.expect_nothing();
+    client.say(&json!(["j", "7", "room:a", "of which nobody has heard", {}]));
+    client.expect(&json!([
+        "j", "7", "room:a", "phx_reply", {"status": "error", "response": {"reason": "unknown event"}}
+    ]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The Phoenix wire, from outside: real sockets, raw bytes, nothing taken from the code under test but its doors.
 //!
-//! `upgrade` and `product` ask the product; the other tests ask a server of the library's public API with a channel that can be made to do
-//! anything. Every file names the behaviour that it pins down; nothing is proved by waiting.
+//! `product` is a node within the test, `playground` the real binary with `config/demo.toml`, `demo` either that or a server of the library alone.
+//! Every file names the behaviour that it pins down; nothing is proved by waiting.
 
 mod abuse;
 mod autobahn;

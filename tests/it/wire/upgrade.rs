@@ -27,7 +27,7 @@ fn get(address: SocketAddr, target: &str) -> u16 {
 }
 
 fn both(check: impl Fn(SocketAddr)) {
-    check(Demo::start().address);
+    check(Demo::library().address);
     check(Product::start(&[]).address);
 }
 
@@ -35,7 +35,6 @@ fn both(check: impl Fn(SocketAddr)) {
 fn a_valid_upgrade_is_answered_as_rfc_6455_says_and_without_what_was_not_asked_for() {
     both(|address| {
         let mut headers = upgrade_headers();
-        headers.push(("Sec-WebSocket-Protocol", "phoenix, alpha"));
         headers.push(("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"));
         let answer = ask(address, &request("/socket/websocket?vsn=2.0.0", &headers));
         assert_eq!(answer.status, 101);
@@ -45,6 +44,33 @@ fn a_valid_upgrade_is_answered_as_rfc_6455_says_and_without_what_was_not_asked_f
         assert_eq!(answer.header("sec-websocket-protocol"), None);
         assert_eq!(answer.header("sec-websocket-extensions"), None);
     });
+}
+
+/// The product takes tokens by default, the library where it is told to.
+#[test]
+fn subprotocols_are_ignored_where_nobody_asked_for_them() {
+    let offer =
+        [upgrade_headers(), vec![("Sec-WebSocket-Protocol", "alpha, phoenix, base64url.bearer.phx.MTIzNA")]].concat();
+    for (address, expected) in [
+        (Demo::library().address, None),
+        (Demo::with_tokens().address, Some("phoenix")),
+        (Product::start(&[r#"socket=[{path="/socket",auth_token=false}]"#]).address, None),
+    ] {
+        let answer = ask(address, &request("/socket/websocket?vsn=2.0.0", &offer));
+        assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, expected));
+    }
+    let library = Demo::with_tokens();
+    let mut client = Raw::connect(library.address);
+    client.write(request("/socket/websocket?vsn=2.0.0", &offer).as_bytes());
+    assert_eq!(client.answer().status, 101);
+    client.join("1", "lobby", &json!({}));
+    client.say(&json!(["1", "2", "lobby", "connect_info", {}]));
+    client.expect_ok("1", "2", "lobby", &json!({"auth_token": "1234", "params": {"vsn": "2.0.0"}}));
+    let other = [upgrade_headers(), vec![("Sec-WebSocket-Protocol", "alpha")]].concat();
+    for address in [library.address, Product::start(&[]).address] {
+        let answer = ask(address, &request("/socket/websocket", &other));
+        assert_eq!((answer.status, answer.body), (403, vec![]));
+    }
 }
 
 #[test]

@@ -112,9 +112,9 @@ fn run_all(name: &str, cases: &[Case], connect: impl Fn() -> Raw) {
 }
 
 fn on_demo(name: &str, cases: &[Case]) {
-    let demo = Demo::start();
+    let demo = Demo::library();
     run_all(name, cases, || demo.v2());
-    assert!(demo.workers.is_healthy());
+    assert!(demo.workers().is_healthy());
 }
 
 const BEFORE: &str = r#"["1","2","room:a","echo",""#;
