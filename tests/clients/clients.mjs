@@ -83,7 +83,8 @@ export const clients = [
     transport,
     can: new Set(can.filter((what) => transport === "websocket" || !lost(library).includes(what))),
     missing: false,
-    open: (options) => new PhoenixClient(libraries[library](), { transport, ...options }),
+    // Versions before 1.4 send a join again when this time is over, answered or not, and a second join ends the first.
+    open: (options) => new PhoenixClient(libraries[library](), { transport, retryMs: can.includes("resume") ? 50 : 1_000, ...options }),
   }))),
   ...Object.entries(drivers).map(([library, { command, can }]) => ({
     name: library,

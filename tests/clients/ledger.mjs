@@ -7,7 +7,6 @@ export class Ledger {
   quote = null;
   asked = null;
   recoveries = 0;
-  updates = 0;
   problems = [];
 
   /** @param {boolean} resumes whether the client reads its join parameters again at each join */
@@ -50,7 +49,6 @@ export class Ledger {
   }
 
   update(update, what) {
-    this.updates += 1;
     const { epoch, seq, n = 1 } = update;
     this.check(this.last !== null, `an ${what} before the join's reply`);
     this.check(epoch === this.last?.epoch, `${what} of epoch ${epoch} in ${this.last?.epoch}`);

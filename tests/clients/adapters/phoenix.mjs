@@ -38,14 +38,15 @@ export class PhoenixClient {
    * @param {string} options.url the mount, as `ws://host:port/socket`
    * @param {"websocket" | "longpoll" | "fallback"} options.transport
    * @param {object} options.params connect parameters
+   * @param {number} options.retryMs how soon a connection, and a join, is tried again
    */
-  constructor(library, { url, transport = "websocket", params = {}, ...options }) {
+  constructor(library, { url, transport = "websocket", params = {}, retryMs = 50, ...options }) {
     const { Socket, LongPoll } = library;
     this.socket = new Socket(url, {
       params,
       transport: transport === "longpoll" ? LongPoll : WebSocket,
-      reconnectAfterMs: () => 50,
-      rejoinAfterMs: () => 50,
+      reconnectAfterMs: () => retryMs,
+      rejoinAfterMs: () => retryMs,
       ...options,
     });
     this.socket.connect();

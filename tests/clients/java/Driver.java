@@ -8,6 +8,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicBoolean;
 import kotlin.Unit;
 import okhttp3.OkHttpClient;
@@ -35,15 +36,19 @@ public final class Driver {
     OUT.println(GSON.toJson(message));
   }
 
-  private static void answer(Object id, Push push) {
+  /** Tells the outcome of a push, once; the latch falls then. */
+  private static CountDownLatch answer(Object id, Push push) {
+    CountDownLatch done = new CountDownLatch(1);
     // The library sends a join again after a lost connection, and its hooks stay.
     AtomicBoolean answered = new AtomicBoolean();
     for (String status : new String[] {"ok", "error", "timeout"}) {
       push.receive(status, message -> {
         if (!answered.getAndSet(true)) tell("id", id, "status", status, "response", message.getPayload());
+        done.countDown();
         return Unit.INSTANCE;
       });
     }
+    return done;
   }
 
   private void connect(Map<String, Object> command) {
@@ -60,7 +65,7 @@ public final class Driver {
     socket.connect();
   }
 
-  private void join(Map<String, Object> command) {
+  private void join(Map<String, Object> command) throws InterruptedException {
     String topic = (String) command.get("topic");
     boolean resume = Boolean.TRUE.equals(command.get("resume"));
     Channel channel = socket.channel(topic, () -> {
@@ -84,7 +89,8 @@ public final class Driver {
       tell("topic", topic, "joined", message.getPayload(), "asked", asked.remove(topic));
       return Unit.INSTANCE;
     });
-    answer(command.get("id"), push);
+    // The library's list of channels must not grow while its other thread goes through it for a message.
+    answer(command.get("id"), push).await();
   }
 
   private void follow(String topic, Map<String, Object> payload) {
@@ -93,7 +99,7 @@ public final class Driver {
     }
   }
 
-  private void obey(Map<String, Object> command) {
+  private void obey(Map<String, Object> command) throws InterruptedException {
     Channel channel = command.containsKey("topic") ? channels.get(command.get("topic")) : null;
     switch ((String) command.get("do")) {
       case "connect" -> connect(command);

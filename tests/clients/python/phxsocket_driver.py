@@ -1,11 +1,10 @@
 """phxsocket: threads, protocol version 1, reconnects if its user asks it to, as its manual shows."""
 
 import time
-from threading import Thread
 
 import phxsocket
 from driver import lifecycle, read_command, tell
-from phxsocket.channel import ChannelConnectError, ChannelEvents
+from phxsocket.channel import ChannelEvents
 
 RETRY_SECONDS = 0.05
 
@@ -17,16 +16,9 @@ class Driver:
 
     def run(self):
         while command := read_command():
-            # Calls block until they are answered, and a test may have many under way.
-            Thread(target=self.obey, args=[command], daemon=True).start()
+            getattr(self, command["do"])(command["id"], command)
         self.closing = True
 
-    def obey(self, command):
-        number = command["id"]
-        try:
-            getattr(self, command["do"])(number, command)
-        except ChannelConnectError as error:
-            tell(id=number, status="error", response=error.args[0])
 
     def connect(self, number, command):
         self.client = phxsocket.Client(command["url"] + "/websocket", command["params"])
@@ -37,7 +29,20 @@ class Driver:
 
     def rejoin(self, client):
         for channel in list(client.channels.values()):
-            tell(topic=channel.topic, joined=channel.join())
+            self.send_join(channel)
+
+    def send_join(self, channel, number=None):
+        # The library's own join() hands the reply to another thread than messages, which may then overtake it.
+        def answered(payload):
+            status, response = payload["status"], payload["response"]
+            if status == "ok":
+                tell(topic=channel.topic, joined=response)
+            elif number is not None:
+                del self.client.channels[channel.topic]
+            if number is not None:
+                tell(id=number, status=status, response=response)
+
+        channel.push(ChannelEvents.JOIN, channel.params, answered)
 
     def reconnect(self, client):
         if not self.closing:
@@ -48,13 +53,7 @@ class Driver:
         topic = command["topic"]
         channel = self.client.channel(topic, command["params"])
         channel.on_message = lambda _, event, payload: lifecycle(event) or tell(topic=topic, event=event, payload=payload)
-        try:
-            reply = channel.join()
-        except ChannelConnectError:
-            del self.client.channels[topic]
-            raise
-        tell(topic=topic, joined=reply)
-        tell(id=number, status="ok", response=reply)
+        self.send_join(channel, number)
 
     def push(self, number, command, event=None):
         def answered(payload):
