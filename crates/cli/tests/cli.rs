@@ -121,6 +121,22 @@ fn a_configuration_is_checked_with_all_its_mistakes() {
 }
 
 #[test]
+fn tokens_are_signed_with_private_keys() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/tests/keys");
+    for (name, algorithm) in [("rsa", "RS256"), ("p256", "ES256"), ("ed25519", "EdDSA")] {
+        let file = format!("{keys}/{name}.pem");
+        let args = ["token", "--sub", "alice", "--key", &file, "--alg", algorithm, "--kid", "2030"];
+        assert_eq!(stdout(&run(&args)).trim().matches('.').count(), 2);
+        let other = if algorithm == "RS256" { "ES256" } else { "RS256" };
+        fails(&["token", "--sub", "a", "--key", &file, "--alg", other], 2, &["--key", algorithm, "leave --alg out"]);
+    }
+    let public = format!("{keys}/rsa.pub.pem");
+    fails(&["token", "--sub", "a", "--key", &public], 2, &["BEGIN PRIVATE KEY"]);
+    fails(&["token", "--sub", "a", "--key", &public, "--alg", "none"], 2, &["RS256, ES256 or EdDSA"]);
+    fails(&["token", "--sub", "a", "--kid", "x"], 2, &["--key"]);
+}
+
+#[test]
 fn tokens_are_minted_with_a_secret_of_ones_own() {
     let home = tempfile::tempdir().unwrap();
     let secret = home.path().join("secret");
