@@ -16,16 +16,16 @@ use super::{
 };
 use crate::{channel::guarded, close::CloseReason, serializer::DecodeError, socket::SocketInfo};
 
-/// Tells a session that a request waits no more, unless the session has answered it.
+/// Tells a session that a request waits no more, unless the session has answered it: to be dropped after the receiver of the answer.
 struct Leaving<'a> {
     id: PollId,
     home: &'a Shared,
-    answered: bool,
+    waits: bool,
 }
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        if !self.answered {
+        if self.waits {
             self.home.command(Command::Poll(self.id, PollRequest::Left));
         }
     }
@@ -56,11 +56,13 @@ impl Workers {
         let deadline = tokio::time::Instant::now() + window;
         let Some(home) = self.home(id) else { return PollAnswer::Gone };
         let Some(permit) = home.request_permit().await else { return PollAnswer::Gone };
+        // Dropped after the receiver: the session looks whether that is still there.
+        let mut leaving = Leaving { id, home, waits: false };
         let (reply, mut waiting) = oneshot::channel();
         if !home.command(Command::Poll(id, PollRequest::Wait(reply, permit))) {
             return PollAnswer::Gone;
         }
-        let mut leaving = Leaving { id, home, answered: false };
+        leaving.waits = true;
         let reply = match tokio::time::timeout_at(deadline, &mut waiting).await {
             Ok(reply) => reply,
             Err(_) => {
@@ -72,7 +74,7 @@ impl Workers {
                 }
             }
         };
-        leaving.answered = true;
+        leaving.waits = false;
         match reply {
             Ok(PollReply::Messages(parcel)) => PollAnswer::Messages(parcel.open()),
             Ok(PollReply::Ended) => PollAnswer::Nothing,
