@@ -20,8 +20,8 @@ fn a_poll_waits_for_its_window_and_then_says_204() {
 #[test]
 fn a_session_that_nobody_polls_ends_and_leaves_its_channels() {
     let playground = Playground::with(&[r#"socket=[{path="/socket_fast",longpoll_window="400ms",origins="any"}]"#]);
-    let poller = Poller::open(&playground, "/socket_fast", "vsn=2.0.0");
     let began = Instant::now();
+    let poller = Poller::open(&playground, "/socket_fast", "vsn=2.0.0");
     poller.send(&[JOIN]);
     eventually("it ends, whatever is posted", || poller.post(BATCH, b"").1 == json!({"status": 410}));
     assert!(began.elapsed() >= Duration::from_millis(600));
@@ -44,8 +44,8 @@ fn a_client_that_polls_keeps_its_session() {
 #[test]
 fn a_token_expires_even_in_use() {
     let playground = Playground::start();
-    let poller = Poller::open(&playground, "/socket_fast", "vsn=2.0.0");
     let began = Instant::now();
+    let poller = Poller::open(&playground, "/socket_fast", "vsn=2.0.0");
     let renewed = loop {
         let answer = poller.poll();
         if answer["status"] == json!(410) {
