@@ -50,6 +50,25 @@ fn sockets_are_disconnected_by_their_id_and_no_others() {
     other.expect_nothing();
 }
 
+/// The product's own call, which needs a key.
+#[test]
+fn operators_disconnect_by_id() {
+    let playground = Playground::start();
+    let (mut first, mut other) =
+        (playground.open("/socket", "&socket_id=7"), playground.open("/socket", "&socket_id=8"));
+    let key = format!("Bearer {}", playground.process.development_key());
+    for (headers, body, status) in [
+        (&[("Content-Type", "application/json")][..], r#"{"id":"users_socket:7"}"#, 401),
+        (&[("Content-Type", "application/json"), ("Authorization", &key)], r#"{"id":""}"#, 400),
+        (&[("Content-Type", "application/json"), ("Authorization", &key)], r#"{"id":"a","user":"b"}"#, 400),
+        (&[("Content-Type", "application/json"), ("Authorization", &key)], r#"{"id":"users_socket:7"}"#, 202),
+    ] {
+        assert_eq!(playground.ask("POST", "/v1/disconnect", headers, body.as_bytes()).status, status, "{body}");
+    }
+    first.expect_close(1001);
+    other.expect_nothing();
+}
+
 #[test]
 fn bad_requests_are_answered_with_what_is_wrong() {
     let playground = Playground::start();
