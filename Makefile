@@ -32,6 +32,7 @@ build: page ## Build the release binary
 .PHONY: dist
 dist: page ## Build the binary that ships: stripped, fully optimised
 	$(CARGO) build --profile dist --bin tickwire
+	@if grep -q "a fault on purpose" "$(TARGET)/dist/tickwire"; then echo "faults for tests are in the binary" >&2; exit 1; fi
 	@ls -l "$(TARGET)/dist/tickwire"
 
 .PHONY: page
@@ -76,6 +77,14 @@ $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
 test-wire: ## Only the wire: frames, Autobahn's cases, compression, long polling
 	$(CARGO) test --quiet --package tickwire-tests --test it -- --show-output wire
 	tests/autobahn/run
+
+# How long each fuzz target runs, and which of them.
+MINUTES ?= 5
+ONLY ?=
+
+.PHONY: fuzz
+fuzz: ## Feed every decoder with anything, MINUTES=5 each (ONLY=target: one of them); fails on a finding
+	fuzz/run "$(MINUTES)" "$(ONLY)"
 
 .PHONY: test-clients
 test-clients: page test-tools ## Only client libraries and the browser, against a debug build (ONLY=pattern: some of them)

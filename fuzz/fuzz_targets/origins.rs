@@ -6,6 +6,7 @@ use tickwire_channels::{
     Pattern,
     handshake::{OriginRule, Origins},
 };
+use tickwire_server::auth::TopicPattern;
 
 fuzz_target!(|data: &[u8]| {
     let mut lines = data.splitn(3, |byte| *byte == b'\n');
@@ -54,6 +55,12 @@ fn check_same_host(origin: &[u8], host: Option<&[u8]>) {
 
 fn check_pattern(text: &str, topic: &[u8]) {
     let Ok(topic) = std::str::from_utf8(topic) else { return };
+    if let Ok(right) = text.parse::<TopicPattern>() {
+        assert_eq!(right.to_string(), text);
+        assert_eq!(right.matches(topic), text.parse::<Pattern>().is_ok_and(|pattern| pattern.matches(topic)));
+    } else {
+        assert!(text.is_empty() || text.len() > 256 || text.parse::<Pattern>().is_err(), "{text:?}");
+    }
     let Ok(pattern) = text.parse::<Pattern>() else {
         assert!(text.contains('*'), "{text:?} is a topic");
         return;

@@ -1,4 +1,4 @@
-//! A client's frames: the same messages however the bytes are cut, within the limits, whatever is sent.
+//! A client's frames, with and without compression: the same messages however the bytes are cut, within the limits, whatever is sent.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,8 +11,8 @@ const LIMITS: Limits = Limits { frame_max: 160, message_max: 200 };
 /// Everything that was understood, and what ended it.
 type Outcome = (Vec<Incoming>, Option<ProtocolError>);
 
-fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let (mut decoder, mut messages) = (Decoder::default(), Vec::new());
+fn decode<'a>(deflate: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let (mut decoder, mut messages) = (decoder(deflate), Vec::new());
     for mut piece in pieces {
         loop {
             match decoder.decode(&mut piece, &LIMITS) {
@@ -26,21 +26,27 @@ fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     (messages, None)
 }
 
+fn decoder(deflate: bool) -> Decoder {
+    if deflate { Decoder::with_deflate() } else { Decoder::default() }
+}
+
 fuzz_target!(|data: &[u8]| {
-    let whole = decode([data]);
-    assert_eq!(decode(pieces(data)), whole, "pieces make a difference");
-    assert_eq!(decode(data.chunks(1)), whole, "single bytes make a difference");
-    whole.0.iter().for_each(check);
-    if let Some(error) = whole.1 {
-        assert!(error.reason().code().is_some(), "the client is told why: {error}");
-    }
-    let ((), held) = peak_of(|| {
-        let mut decoder = Decoder::default();
-        for mut piece in data.chunks(3) {
-            while let Ok(Some(_)) = decoder.decode(&mut piece, &LIMITS) {}
+    for deflate in [false, true] {
+        let whole = decode(deflate, [data]);
+        assert_eq!(decode(deflate, pieces(data)), whole, "pieces make a difference");
+        assert_eq!(decode(deflate, data.chunks(1)), whole, "single bytes make a difference");
+        whole.0.iter().for_each(check);
+        if let Some(error) = whole.1 {
+            assert!(error.reason().code().is_some(), "the client is told why: {error}");
         }
-    });
-    assert!(held <= 2048, "{held} bytes are held, the limit of a message is {}", LIMITS.message_max);
+        let ((), held) = peak_of(|| {
+            let mut decoder = decoder(deflate);
+            for mut piece in data.chunks(3) {
+                while let Ok(Some(_)) = decoder.decode(&mut piece, &LIMITS) {}
+            }
+        });
+        assert!(held <= 2048, "{held} bytes are held, the limit of a message is {}", LIMITS.message_max);
+    }
 });
 
 fn check(incoming: &Incoming) {
@@ -63,6 +69,6 @@ fn check(incoming: &Incoming) {
     if payload.len() <= LIMITS.frame_max {
         let mut frame = Vec::new();
         write_masked_frame(&mut frame, opcode, &payload, [1, 0, 255, 7]);
-        assert_eq!(decode([frame.as_slice()]), (vec![incoming.clone()], None));
+        assert_eq!(decode(false, [frame.as_slice()]), (vec![incoming.clone()], None));
     }
 }

@@ -50,19 +50,20 @@ fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
 
 fn rust_sources() -> impl Iterator<Item = (PathBuf, String)> {
     let root = root();
-    let crates = files(&root.join("crates"), ".rs").into_iter().chain(files(&root.join("tests"), ".rs"));
-    crates.map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+    let folders = ["crates", "tests", "fuzz"].map(|folder| files(&root.join(folder), ".rs"));
+    folders.into_iter().flatten().map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
 }
 
 /// The arrows of ARCHITECTURE.md. A crate that is not listed here has none: a new room says first what it may know.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("proto", &[]),
+    ("faults", &[]),
     ("pubsub", &["proto"]),
-    ("market", &["proto", "pubsub"]),
-    ("channels", &["pubsub"]),
+    ("market", &["proto", "pubsub", "faults"]),
+    ("channels", &["pubsub", "faults"]),
     ("demo", &["channels", "pubsub"]),
     ("client", &["channels", "pubsub"]),
-    ("server", &["proto", "pubsub", "market", "channels", "demo"]),
+    ("server", &["proto", "pubsub", "market", "channels", "demo", "faults"]),
     ("bench", &["client", "channels", "proto", "pubsub"]),
     ("cli", &["server", "client", "bench", "market", "proto", "pubsub"]),
 ];
@@ -78,6 +79,28 @@ fn crates_know_only_those_they_may() {
             }
         }
     }
+}
+
+/// What ships must have no way to crash it: no dependency but those of tests turns faults on, and no crate has a feature that would.
+#[test]
+fn faults_are_for_tests_alone() {
+    let mut manifests = files(&root().join("crates"), "Cargo.toml");
+    manifests.push(root().join("tests/Cargo.toml"));
+    manifests.push(root().join("fuzz/Cargo.toml"));
+    for path in manifests {
+        let manifest = manifest(&path);
+        for table in ["dependencies", "build-dependencies"] {
+            let faults = manifest.get(table).and_then(|table| table.get("tickwire-faults"));
+            let features = faults.and_then(|faults| faults.get("features"));
+            assert!(features.is_none(), "{}: faults in [{table}]", path.display());
+        }
+        let features = manifest.get("features").map(ToString::to_string).unwrap_or_default();
+        let own = path.parent().unwrap().ends_with("faults");
+        assert!(own || !features.contains("faults"), "{}: a feature turns faults on", path.display());
+        assert!(!features.contains("default"), "{}: what is on by default is on in what ships", path.display());
+    }
+    let shared = manifest(&root().join("Cargo.toml"));
+    assert!(shared["workspace"]["dependencies"]["tickwire-faults"].get("features").is_none());
 }
 
 /// A framework that leaks into a second crate is a framework that can never be replaced.
@@ -145,6 +168,7 @@ fn protobuf_types_stay_at_the_edge() {
             || part("bench")
             || part("cli")
             || part("tests")
+            || part("fuzz")
     };
     for (path, text) in rust_sources() {
         assert!(
@@ -195,7 +219,7 @@ fn names(text: &str) -> BTreeSet<String> {
 #[test]
 fn no_paths_of_one_machine() {
     let root = root();
-    let places = ["crates", "tests", "docs", "deploy", "proto", "config"].map(|folder| root.join(folder));
+    let places = ["crates", "tests", "fuzz", "docs", "deploy", "proto", "config"].map(|folder| root.join(folder));
     for suffix in [".rs", ".md", ".toml", ".ts", ".mjs", ".proto", ".json"] {
         for path in places.iter().flat_map(|folder| files(folder, suffix)) {
             let text = fs::read_to_string(&path).unwrap_or_default();

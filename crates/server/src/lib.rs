@@ -25,6 +25,8 @@ mod reload;
 mod renewal;
 mod settings;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tls;
 mod topics;
 

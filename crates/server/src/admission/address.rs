@@ -51,6 +51,21 @@ pub(crate) enum Said {
     Malformed,
 }
 
+/// Whose request it is that came from a proxy in `10.0.0.0/8` or `fd00::/16` with these headers; `None` if that cannot be told.
+#[cfg(feature = "testing")]
+pub(crate) fn forwarded_for(values: &[&[u8]]) -> Option<SocketAddr> {
+    let name = HeaderName::from_static("x-forwarded-for");
+    let networks = ["10.0.0.0/8", "fd00::/16"].iter().filter_map(|text| text.parse().ok()).collect();
+    let mut headers = HeaderMap::new();
+    for value in values.iter().filter_map(|value| http::HeaderValue::from_bytes(value).ok()) {
+        headers.append(name.clone(), value);
+    }
+    match TrustedProxies::new(networks, name).client(SocketAddr::from(([10, 0, 0, 1], 443)), &headers) {
+        Said::Client(address) => Some(address),
+        Said::Direct | Said::Nothing | Said::Malformed => None,
+    }
+}
+
 impl TrustedProxies {
     /// Proxies in these networks, with the header that they write.
     pub(crate) fn new(networks: Vec<Network>, header: HeaderName) -> Self {

@@ -22,6 +22,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tickwire_channels::SocketInfo;
 
 pub use self::address::Network;
+#[cfg(feature = "testing")]
+pub(crate) use self::address::forwarded_for;
 use self::{
     address::{AddressKey, Said, TrustedProxies},
     places::{Place, Places},

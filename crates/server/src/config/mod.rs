@@ -102,10 +102,31 @@ impl Config {
                 overlay(&mut tree, node);
             }
         }
+        Self::read(&tree, problems, &syntax, warnings)
+    }
+
+    /// Reads the text of one file and nothing else; `name` is what problems call it.
+    ///
+    /// # Errors
+    ///
+    /// Every problem, as [`load`](Self::load) has them.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigErrors> {
+        let mut problems = Vec::new();
+        let tree = parse_file(name, text, &mut problems);
+        let syntax = problems.clone();
+        Self::read(&tree, problems, &syntax, Vec::new())
+    }
+
+    fn read(
+        tree: &Node,
+        mut problems: Vec<Problem>,
+        syntax: &[Problem],
+        warnings: Vec<String>,
+    ) -> Result<Self, ConfigErrors> {
         let reader = Reader::default();
-        let mut config = reader.root(&tree, |root| read::config(root, warnings));
+        let mut config = reader.root(tree, |root| read::config(root, warnings));
         let findings = reader.finish();
-        problems.extend(findings.problems.into_iter().filter(|problem| !follows_from(&syntax, problem)));
+        problems.extend(findings.problems.into_iter().filter(|problem| !follows_from(syntax, problem)));
         if !problems.is_empty() {
             // As a reader goes through the file; the sort keeps the order of what has no place there.
             problems.sort_by_key(|problem| match problem.origin {

@@ -96,6 +96,14 @@ fn check_repeated(mut message: Bytes, bound: Bound) -> Result<(), Fault> {
     Ok(())
 }
 
+/// How many quotes a message holds, or what is said of it.
+#[cfg(feature = "testing")]
+pub(crate) fn count_quotes(message: Bytes, limit: usize) -> Result<usize, String> {
+    let fault = |limit| tickwire_market::decode::BodyError::TooManyQuotes { limit }.into();
+    let decoded = decode::<tickwire_proto::v1::PublishRequest>(message, Some(Bound { limit, fault }));
+    decoded.map(|request| request.quotes.len()).map_err(|fault| Status::from(fault).message().to_owned())
+}
+
 fn malformed(error: &impl std::fmt::Display) -> Fault {
     Fault::new(Code::InvalidArgument, "malformed", format!("the message cannot be read: {error}"))
 }

@@ -28,6 +28,8 @@ use tonic::{Request, Status, Streaming, server::Grpc, service::Routes};
 use tonic_health::ServingStatus;
 use tower::service_fn;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::codec::count_quotes;
 use self::{
     call::Call,
     codec::{Bound, Codec, Decoded},

@@ -32,7 +32,7 @@ pub(crate) struct SessionTokens {
 
 /// Why a token is of no use. Its client is told the same in every case, 410.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadToken {
+pub(crate) enum BadToken {
     /// Not one of ours, or not of this mount, or changed.
     #[error("it was not signed here")]
     Signature,
@@ -63,19 +63,24 @@ impl SessionTokens {
     }
 
     /// A token for a session of a mount, at a time in Unix milliseconds.
-    pub(super) fn issue(&self, session: PollId, mount: &str, now_ms: u64) -> String {
+    pub(crate) fn issue(&self, session: PollId, mount: &str, now_ms: u64) -> String {
         let mut bytes = Vec::with_capacity(FIXED_LEN + self.node.name.len() + SIGNATURE_LEN);
         bytes.extend_from_slice(&now_ms.to_be_bytes());
         bytes.extend_from_slice(&session.to_bytes());
         bytes.extend_from_slice(&self.node.incarnation.to_be_bytes());
         bytes.extend_from_slice(self.node.name.as_bytes());
+        self.sign(bytes, mount)
+    }
+
+    /// A token with this content.
+    pub(crate) fn sign(&self, mut bytes: Vec<u8>, mount: &str) -> String {
         let signature = hmac::sign(&self.key, &signed(&bytes, mount));
         bytes.extend_from_slice(signature.as_ref());
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// The session of a token.
-    pub(super) fn read(&self, token: &str, mount: &str, now_ms: u64, max_age: Duration) -> Result<PollId, BadToken> {
+    pub(crate) fn read(&self, token: &str, mount: &str, now_ms: u64, max_age: Duration) -> Result<PollId, BadToken> {
         let encoded =
             token.strip_prefix(PREFIX).filter(|encoded| encoded.len() <= LEN_MAX).ok_or(BadToken::Signature)?;
         let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| BadToken::Signature)?;
