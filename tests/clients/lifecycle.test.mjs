@@ -67,6 +67,7 @@ const able = clients.filter(({ can }) => can.has("reconnect"));
 for (const [fault, strike] of Object.entries(faults)) {
   describe(`after ${fault}`, () => {
     const cut = fault.startsWith("a reset");
+    const drained = fault.startsWith("a drain") || fault.startsWith("a restart");
     const token = mint({ sub: "anna", exp: Date.now() / 1000 + 3600, allow: ["room:*", "ticker:*"] });
     const connections = [];
     const states = new Map();
@@ -80,11 +81,14 @@ for (const [fault, strike] of Object.entries(faults)) {
       await Promise.all(able.filter(({ missing }) => !missing).map(async (client) => {
         const connection = client.open({ url, params: { token } });
         connections.push(connection);
+        const codes = [];
+        // Over long polling old versions say nothing more than that it happened.
+        connection.socket?.onClose((event) => codes.push(event?.code));
         const room = await connection.join("room:all");
         const ticker = client.can.has("reply") && client.can.has("order")
           ? await follow(client, connection, "EURUSD")
           : { topic: await connection.join("ticker:EURUSD") };
-        states.set(client, { connection, room, ...ticker });
+        states.set(client, { connection, codes, room, ...ticker });
       }));
       const feed = new Feed(server);
       const flowing = () => [...states.values()].every(({ topic }) => topic.of("update").length > 2);
@@ -103,7 +107,7 @@ for (const [fault, strike] of Object.entries(faults)) {
 
     for (const client of able) {
       test(client.name, { skip: client.missing }, async () => {
-        const { connection, topic, room, ledger } = states.get(client);
+        const { connection, codes, topic, room, ledger } = states.get(client);
         await eventually(() => topic.joins.length > 1, { what: "joined the ticker again", detail: () => connection.log ?? "" });
         await eventually(() => room.joins.length > 1, { what: "joined the room again" });
         await eventually(() => topic.of("update").some(({ bid }) => bid === last), { what: `the last quote, ${last}` });
@@ -111,6 +115,7 @@ for (const [fault, strike] of Object.entries(faults)) {
         const heard = room.of("news").length;
         await server.broadcast("room:all", "news", { heard });
         await eventually(() => room.of("news").length > heard, { what: "a broadcast" });
+        if (drained && connection.socket && client.transport === "websocket") assert.equal(codes[0], 1012, "told that the service restarts");
         if (!ledger) return;
         ledger.honest();
         const rejoins = topic.joins.slice(1);
