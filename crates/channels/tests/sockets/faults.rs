@@ -10,7 +10,7 @@ use tickwire_channels::{MountLimits, Payload, WorkersConfig, websocket::Opcode};
 use tickwire_faults::{Unit, arm};
 use tickwire_pubsub::{Broadcast, Role, Topic};
 
-use crate::support::{Frame, Server, eventually, stamp};
+use crate::support::{Frame, Server, eventually, hush, stamp};
 
 fn limits(change: impl FnOnce(&mut MountLimits)) -> Server {
     let mut limits = MountLimits::default();
@@ -70,6 +70,26 @@ fn an_answer_that_crashes_when_it_is_dropped_ends_its_channel_alone() {
     client.send(r#"["j","1","room:b","late_crash_in_drop",{}]"#);
     client.expect(&[r#"["j","j","room:b","phx_error",{"reason":"channel_crash"}]"#]);
     client.expect_nothing();
+}
+
+/// Joins and answers that take time, and crash then.
+#[test]
+fn ten_thousand_futures_that_crash_leave_nothing() {
+    hush();
+    let server = Server::start();
+    let mut client = server.v2();
+    for _ in 0..5_000 {
+        client.send(r#"["j","j","room:crash_later","phx_join",{}]"#);
+        client.expect(&[
+            r#"["j","j","room:crash_later","phx_reply",{"status":"error","response":{"reason":"join crashed"}}]"#,
+        ]);
+        client.join("room:a", "{}");
+        client.send(r#"["j","1","room:a","late_crash",{}]"#);
+        client.expect(&[r#"["j","j","room:a","phx_error",{"reason":"channel_crash"}]"#]);
+    }
+    client.expect_nothing();
+    eventually("no future is left", || server.tasks.is_empty());
+    assert!(server.workers.joins() == 0 && server.workers.is_healthy());
 }
 
 #[test]

@@ -23,6 +23,22 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+/// What panics say that come by the thousand.
+const QUIET: &str = "told to panic, again";
+
+/// Keeps these panics out of the output of the tests.
+pub(crate) fn hush() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload_as_str() != Some(QUIET) {
+                told(info);
+            }
+        }));
+    });
+}
+
 /// Longer than anything takes that works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,6 +51,8 @@ pub(crate) struct Server {
     /// How many channels have been told that they ended.
     pub(crate) left: Arc<AtomicUsize>,
     pub(crate) runtime: Runtime,
+    /// Futures of joins and of answers that are under way.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Server {
@@ -51,13 +69,14 @@ impl Server {
         let pubsub = PubSub::new(Arc::new(LoneNode::new(NodeId::new("test", 1))));
         let (gate, left) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
         let router = router(&gate, &left);
-        let workers = Workers::start(config, router, &pubsub, runtime.handle(), &TaskTracker::new()).unwrap();
+        let tasks = TaskTracker::new();
+        let workers = Workers::start(config, router, &pubsub, runtime.handle(), &tasks).unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let listening = tickwire_channels::listen(listener, endpoint, workers.clone());
         #[expect(clippy::let_underscore_future, reason = "it ends with the runtime")]
         let _ = runtime.spawn(listening);
-        Self { address, workers, pubsub, gate, left, runtime }
+        Self { address, workers, pubsub, gate, left, runtime, tasks }
     }
 
     pub(crate) fn v2(&self) -> Client {
@@ -126,7 +145,7 @@ fn join_room(request: &JoinRequest, gate: &Arc<Semaphore>, left: &Arc<AtomicUsiz
     match request.topic.as_str() {
         "room:forbidden" => Refusal::reason("unauthorized").into(),
         "room:crash_join" => panic!("the join crashes"),
-        "room:crash_later" => Joining::later(async { panic!("the join crashes later") }),
+        "room:crash_later" => Joining::later(async { panic!("{QUIET}") }),
         "room:never" => Joining::later(std::future::pending()),
         "room:block" => {
             // Takes one permit to say that the worker is held up, and waits for another to let it go on.
@@ -174,7 +193,7 @@ impl Channel for Room {
                 let payload = payload.clone();
                 context.defer(async move { (Status::Ok, payload) });
             }
-            "late_crash" => context.defer(async { panic!("a deferred answer crashes") }),
+            "late_crash" => context.defer(async { panic!("{QUIET}") }),
             "from_task" => {
                 let (handle, reply) = (context.handle().clone(), context.reply_later());
                 std::thread::spawn(move || {
