@@ -100,10 +100,7 @@ impl DevKey {
 
     /// Puts the token secret where tokens are minted and verified, unless one is configured.
     pub fn sign_with(&self, jwt: &mut JwtConfig) {
-        if jwt.hs256_secret.is_none() {
-            jwt.hs256_secret = Some(self.token_secret.clone());
-            jwt.is_development = true;
-        }
+        jwt.hs256_secret.get_or_insert_with(|| self.token_secret.clone());
     }
 
     fn create_in(directory: &Path, ports: &[DevPort]) -> io::Result<Self> {

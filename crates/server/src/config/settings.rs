@@ -124,8 +124,6 @@ pub enum Scope {
 pub struct JwtConfig {
     /// The shared secret of HS256 tokens, at least 32 bytes.
     pub hs256_secret: Option<Secret>,
-    /// Whether that secret is one that the server made for itself, which nobody but its own user can sign with.
-    pub is_development: bool,
     /// Files of public keys.
     pub pem: Vec<PemConfig>,
     /// A file with a JSON Web Key Set.

@@ -154,10 +154,11 @@ async fn identify(
 /// judged as anywhere.
 fn is_opaque(error: &AuthError, live: &Live) -> bool {
     let jwt = &live.config.auth.jwt;
-    let has_keys = !jwt.pem.is_empty() || jwt.jwks_file.is_some() || jwt.jwks_url.is_some();
+    let has_keys =
+        jwt.hs256_secret.is_some() || !jwt.pem.is_empty() || jwt.jwks_file.is_some() || jwt.jwks_url.is_some();
     match error {
         AuthError::KeyUnknown | AuthError::TokensOff | AuthError::TokenInvalid(TokenFault::Malformed) => true,
-        AuthError::TokenInvalid(_) => jwt.is_development && !has_keys,
+        AuthError::TokenInvalid(_) => !has_keys,
         _ => false,
     }
 }

@@ -66,6 +66,18 @@ fn any_text_is_a_token_here_and_comes_back_to_its_client_alone() {
     }
 }
 
+/// Where no key is configured, somebody else's token is a text like any other: it is shown, and grants nothing.
+#[test]
+fn a_token_of_somebody_else_is_opaque_where_no_key_is_configured() {
+    let playground = Playground::with(&[]);
+    let foreign = token("another secret, also of 32 bytes or more", "*");
+    let protocol = bearer(&foreign);
+    let (mut client, answer) =
+        playground.upgrade("/socket/websocket?vsn=2.0.0", &[("Sec-WebSocket-Protocol", &protocol)]);
+    assert_eq!(answer.status, 101);
+    assert_eq!(shown(&mut client)["auth_token"], json!(foreign));
+}
+
 /// A token that means something is judged as anywhere, and one of ours names its user's sockets.
 #[test]
 fn a_signed_token_is_verified_even_here() {

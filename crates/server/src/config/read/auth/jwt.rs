@@ -28,7 +28,6 @@ pub(super) fn jwt(s: &Section<'_>) -> JwtConfig {
     }
     let mut config = JwtConfig {
         hs256_secret,
-        is_development: false,
         pem,
         jwks_file,
         jwks_url: s.option_by("jwks_url", url, String::show),
