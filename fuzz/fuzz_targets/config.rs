@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tickwire_server::config::{Config, Origin};
+use tickwire_server::config::{Config, Origin, Problem};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     // Files that a configuration names would be read.
-    if text.contains("file") || text.contains("path") {
+    if ["file", "cert", "pem"].iter().any(|word| text.contains(word)) {
         return;
     }
     match Config::parse("fuzz.toml", text) {
@@ -27,8 +27,15 @@ fuzz_target!(|data: &[u8]| {
 
 fn check_rendered(config: &Config) {
     let printed = config.to_toml();
-    let again = Config::parse("printed.toml", &printed);
-    let again = again.unwrap_or_else(|errors| panic!("{printed}\n{errors}"));
+    let again = match Config::parse("printed.toml", &printed) {
+        Ok(again) => again,
+        Err(errors) => {
+            // A masked secret is not there when it is read back, which is said of the key that has lost it.
+            let masked = |problem: &Problem| problem.key.contains("secret");
+            assert!(printed.contains("***") && errors.0.iter().all(masked), "{printed}\n{errors}");
+            return;
+        }
+    };
     let shown = |config: &Config| -> Vec<_> {
         // A secret is masked, and then it is not there.
         let entries = config.entries.iter().filter(|entry| entry.value.as_deref() != Some("\"***\""));

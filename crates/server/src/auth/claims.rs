@@ -51,11 +51,13 @@ impl ClaimRules {
 
     /// Reads the claims of a token whose signature is good.
     pub(super) fn read(&self, json: &[u8], now: u64) -> Result<TokenRights, AuthError> {
-        // The parser would take a list of the claims' values as well.
-        if json.first() != Some(&b'{') {
+        // Of bytes the parser would pass over some that are no text, in claims that it need not read.
+        let json = std::str::from_utf8(json).map_err(|_| TokenFault::Claims)?;
+        // It would take a list of the claims' values as well.
+        if !json.starts_with('{') {
             return Err(TokenFault::Claims.into());
         }
-        let claims: Claims = serde_json::from_slice(json).map_err(|_| TokenFault::Claims)?;
+        let claims: Claims = serde_json::from_str(json).map_err(|_| TokenFault::Claims)?;
         let exp = claims.exp.ok_or(TokenFault::ClaimMissing("exp"))?;
         let expires_at = unix_seconds(exp);
         if now >= expires_at {

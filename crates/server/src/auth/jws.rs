@@ -46,12 +46,13 @@ impl<'a> Jws<'a> {
             return Err(TokenFault::Malformed);
         };
         let message = &token.as_bytes()[..header.len() + 1 + payload.len()];
-        let header = decoded(header)?;
-        // The parser would take a list of the members' values as well.
-        if header.first() != Some(&b'{') {
+        // Of bytes the parser would pass over some that are no text, in what it need not read.
+        let header = String::from_utf8(decoded(header)?).map_err(|_| TokenFault::Malformed)?;
+        // It would take a list of the members' values as well.
+        if !header.starts_with('{') {
             return Err(TokenFault::Malformed);
         }
-        let header: Header = serde_json::from_slice(&header).map_err(|_| TokenFault::Malformed)?;
+        let header: Header = serde_json::from_str(&header).map_err(|_| TokenFault::Malformed)?;
         if header.crit.is_some() || header.b64.is_some() {
             return Err(TokenFault::Critical);
         }

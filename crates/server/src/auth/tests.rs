@@ -160,6 +160,16 @@ fn claims_that_are_no_json_are_refused() {
         let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes()));
         check_token(&format!("{message}.{signature}"), Err(("token_invalid", "wrong types")));
     }
+    // Nor is a text that is none, though it is in what nobody reads.
+    for (header, payload, said) in [
+        (&b"{\"alg\":\"HS256\"}"[..], &b"{\"exp\":9999999999,\"x\":\"\xff\"}"[..], "wrong types"),
+        (b"{\"alg\":\"HS256\",\"typ\":\"\xff\"}", b"{\"exp\":9999999999}", ""),
+    ] {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+        let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes()));
+        check_token(&format!("{message}.{signature}"), Err(("token_invalid", said)));
+    }
     // What nobody reads may be as deep as it likes, what is read may not.
     let deep = format!("{}1{}", "[".repeat(2000), "]".repeat(2000));
     for (claim, expected) in [("x", Ok(())), ("aud", Err(("token_invalid", "wrong types")))] {

@@ -380,6 +380,18 @@ fn the_rendering_can_be_read_back() {
     }
 }
 
+/// The secret is masked, and all that is amiss with what is printed is that it is not there.
+#[test]
+fn the_end_of_a_key_can_be_read_back() {
+    let key = "auth.key = [{name = 'a', secret = '0123456789abcdef', expires = 2027-01-01T01:00:00+01:00}]";
+    let rendered = load(key, &[], &[]).unwrap().to_toml();
+    assert!(rendered.contains("expires = 2027-01-01T00:00:00Z"), "{rendered}");
+    let problems = load(&rendered, &[], &[]).unwrap_err();
+    assert!(problems.len() == 1 && problems[0].contains("secret"), "{problems:?}");
+    let late = key.replace("2027-01-01T01:00:00+01:00", "'9999-12-31T23:59:59-01:00'");
+    assert!(load(&late, &[], &[]).is_err(), "the year 10000");
+}
+
 /// What stands between its neighbours in a table of the file but was not set comes from nowhere else than the defaults.
 #[test]
 fn what_is_not_set_comes_from_the_defaults() {

@@ -53,6 +53,22 @@ pub fn show_duration(value: Duration) -> String {
     show(u64::try_from(value.as_micros()).unwrap_or(u64::MAX), &DURATIONS, "0s")
 }
 
+/// The last second of the year 9999: later ones have no form that everybody reads.
+pub(crate) const UNIX_SECONDS_MAX: u64 = 253_402_300_799;
+
+/// Writes Unix seconds up to [`UNIX_SECONDS_MAX`] as RFC 3339 has them. From days to a date: Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms"; the year begins in March, so that the leap day comes last.
+pub(crate) fn show_time(unix_seconds: u64) -> String {
+    let (days, second) = (unix_seconds / 86_400 + 719_468, unix_seconds % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3_600, second / 60 % 60, second % 60)
+}
+
 /// Reads `"64KiB"`, `"1MiB"`, `"500KB"`, `"512B"` or a plain number of bytes.
 pub fn parse_size(text: &str) -> Option<u64> {
     text.trim().replace('_', "").parse().ok().or_else(|| parse(text, &SIZES))
@@ -92,6 +108,26 @@ mod tests {
             ["", "10", "s", "10x", "-1s", "1.s", ".5s", "1e3s", "10sec", "99999999999999d", "0.0000001s", "1..5s", "٣s"]
         {
             assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_so_that_they_read_back() {
+        for (seconds, shown) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_798_761_600, "2027-01-01T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (UNIX_SECONDS_MAX, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(show_time(seconds), shown);
+            assert_eq!(tickwire_market::parse_ts(shown.as_bytes()), Ok(i64::try_from(seconds).unwrap() * 1_000_000));
+        }
+        for day in (0..UNIX_SECONDS_MAX).step_by(86_400 * 97) {
+            let seconds = i64::try_from(day).unwrap();
+            assert_eq!(tickwire_market::parse_ts(show_time(day).as_bytes()), Ok(seconds * 1_000_000));
         }
     }
 

@@ -6,6 +6,7 @@ use tickwire_market::parse_ts;
 
 use crate::config::reader::Section;
 use crate::config::settings::{AnonymousRights, ApiKeyConfig, AuthConfig, PublishMode, Scope};
+use crate::config::units::{UNIX_SECONDS_MAX, show_time};
 use crate::config::values::Setting;
 
 /// An API key: what cannot be guessed over the network.
@@ -42,23 +43,22 @@ fn api_key(s: &Section<'_>) -> Option<ApiKeyConfig> {
         "admin" => Ok(Scope::Admin),
         _ => Err(format!("holds {name:?}, expected \"publish\" or \"admin\"")),
     };
-    let scopes = s.value_by(
+    let scopes = s.option_by(
         "scopes",
-        Vec::new(),
         |node| Vec::<String>::read(node)?.iter().map(read_scope).collect(),
         |scopes: &Vec<Scope>| scopes.iter().map(|scope| scope.name().to_owned()).collect::<Vec<_>>().show(),
     );
-    if scopes.is_empty() && s.has("scopes") && s.is_sound("scopes") {
+    if scopes.as_ref().is_some_and(Vec::is_empty) {
         s.problem("scopes", "is empty; name \"publish\" or \"admin\", or remove it for a key that only reads");
     }
-    let expires = s.option_by("expires", |node| unix_seconds(&node.seen()), ToString::to_string);
+    let expires = s.option_by("expires", |node| unix_seconds(&node.seen()), |seconds| show_time(*seconds));
     if !s.has("name") {
         s.problem("name", "is missing; it is what logs call the key");
     }
     if !s.has("secret") && !s.has("secret_file") {
         s.problem("secret", "is missing; make one with: openssl rand -hex 32");
     }
-    Some(ApiKeyConfig { name: name?, secret: secret?, scopes, expires })
+    Some(ApiKeyConfig { name: name?, secret: secret?, scopes: scopes.unwrap_or_default(), expires })
 }
 
 impl Scope {
@@ -77,7 +77,9 @@ fn unix_seconds(text: &str) -> Result<u64, String> {
     // Bare digits would be microseconds.
     let read = text.contains(':').then(|| parse_ts(text.as_bytes()).ok()).flatten();
     let seconds = read.and_then(|microseconds| u64::try_from(microseconds / 1_000_000).ok());
-    seconds.ok_or_else(|| "is not a time with its zone, for example 2027-01-01T00:00:00Z".to_owned())
+    seconds
+        .filter(|seconds| *seconds <= UNIX_SECONDS_MAX)
+        .ok_or_else(|| "is not a time with its zone, for example 2027-01-01T00:00:00Z".to_owned())
 }
 
 #[cfg(test)]
