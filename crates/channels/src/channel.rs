@@ -5,7 +5,14 @@
 //! a future: of the join ([`Joining::later`]), of an answer ([`Context::defer`]), or a task of the application's that holds the channel's
 //! [`ChannelHandle`]. A panic in any of them ends this channel and nothing else.
 
-use std::{any::Any, fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::{Duration, Instant}};
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;

@@ -22,8 +22,8 @@
 
 pub mod channel;
 pub mod close;
-mod guard;
 pub mod deflate;
+mod guard;
 mod handle;
 pub mod handshake;
 pub mod json;
@@ -52,4 +52,6 @@ pub use message::Payload;
 pub use router::{BadPattern, Pattern, Router};
 pub use serializer::{Status, Wire, WireFormat};
 pub use socket::{MountLimits, SocketInfo};
-pub use worker::{AdoptError, JoinLimit, PollAnswer, PollId, PollMessage, PublishAnswer, Transport, Workers, WorkersConfig};
+pub use worker::{
+    AdoptError, JoinLimit, PollAnswer, PollId, PollMessage, PublishAnswer, Transport, Workers, WorkersConfig,
+};

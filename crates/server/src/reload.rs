@@ -65,7 +65,9 @@ pub(crate) fn plan(old: &Config, mut new: Config) -> Plan {
 }
 
 fn needs_restart(key: &str) -> bool {
-    NEEDS_RESTART.iter().any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    NEEDS_RESTART
+        .iter()
+        .any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
 /// Every key of either side, in the order of the new one, with both values.
@@ -74,7 +76,8 @@ fn merge<'a>(old: &'a [Entry], new: &'a [Entry]) -> Vec<(String, Option<&'a Entr
         entries.iter().find(|entry| entry.key == key)
     }
     let of_new = new.iter().map(|entry| (entry.key.clone(), find(old, &entry.key), Some(entry)));
-    let gone = old.iter().filter(|entry| find(new, &entry.key).is_none()).map(|entry| (entry.key.clone(), Some(entry), None));
+    let gone =
+        old.iter().filter(|entry| find(new, &entry.key).is_none()).map(|entry| (entry.key.clone(), Some(entry), None));
     of_new.chain(gone).collect()
 }
 
@@ -159,8 +162,13 @@ async fn reload(node: &Arc<Node>, sources: &Sources) -> Result<(), ReloadError> 
 
 fn report(applied: &[String], waiting: &[String]) {
     match applied {
-        [] => tracing::info!("the configuration was read again, and nothing that can change while the node runs has changed"),
-        _ => tracing::info!(changed = applied.join("; "), "the configuration was read again; new sockets, joins and requests follow it"),
+        [] => tracing::info!(
+            "the configuration was read again, and nothing that can change while the node runs has changed"
+        ),
+        _ => tracing::info!(
+            changed = applied.join("; "),
+            "the configuration was read again; new sockets, joins and requests follow it"
+        ),
     }
     if !waiting.is_empty() {
         tracing::warn!(unchanged = waiting.join("; "), "these changes need a restart and are not in force");
@@ -172,13 +180,19 @@ mod tests {
     use super::*;
 
     fn config(sets: &[&str]) -> Config {
-        Config::load(Sources { sets: sets.iter().map(|set| (*set).to_owned()).collect(), ..Sources::default() }).unwrap()
+        Config::load(Sources { sets: sets.iter().map(|set| (*set).to_owned()).collect(), ..Sources::default() })
+            .unwrap()
     }
 
     #[test]
     fn what_can_change_changes_and_the_rest_waits() {
         let old = config(&["listen.http=127.0.0.1:1", "log.level=info", "limits.body_bytes=1MiB"]);
-        let new = config(&["listen.http=127.0.0.1:2", "log.level=debug", "limits.body_bytes=2MiB", "limits.outbox_bytes=2MiB"]);
+        let new = config(&[
+            "listen.http=127.0.0.1:2",
+            "log.level=debug",
+            "limits.body_bytes=2MiB",
+            "limits.outbox_bytes=2MiB",
+        ]);
         let plan = plan(&old, new);
         assert_eq!(plan.applied, ["limits.body_bytes: \"1MiB\" -> \"2MiB\"", "log.level: \"info\" -> \"debug\""]);
         assert_eq!(
@@ -214,7 +228,8 @@ mod tests {
         for key in NEEDS_RESTART {
             assert!(needs_restart(key) && needs_restart(&format!("{key}.x")) && !needs_restart(&format!("{key}x")));
         }
-        for key in ["auth.publish", "socket[0].origins", "channel[1].kind", "feed[0].kind", "log.level", "drain.spread"] {
+        for key in ["auth.publish", "socket[0].origins", "channel[1].kind", "feed[0].kind", "log.level", "drain.spread"]
+        {
             assert!(!needs_restart(key), "{key}");
         }
     }

@@ -8,8 +8,7 @@ use tickwire_pubsub::NodeId;
 
 use crate::{admission, auth, grpc, http::longpoll::SessionTokens, topics::ticker::read_max_rate};
 
-static SESSION_TOKENS: LazyLock<SessionTokens> =
-    LazyLock::new(|| SessionTokens::new(&[7; 32], NodeId::new("fuzz", 1)));
+static SESSION_TOKENS: LazyLock<SessionTokens> = LazyLock::new(|| SessionTokens::new(&[7; 32], NodeId::new("fuzz", 1)));
 
 /// The mount of the session tokens here.
 const MOUNT: &str = "/socket";

@@ -18,8 +18,8 @@ mod renewal;
 mod run;
 mod shared;
 mod sockets;
-mod tls;
 mod timers;
+mod tls;
 mod topics;
 mod transport;
 
@@ -38,12 +38,12 @@ use tickwire_pubsub::PubSub;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::shared::{Command, JoinFailure, JoinOutcome, Shared};
 pub use self::{
     config::{JoinLimit, WorkersConfig},
     poll::{PollAnswer, PollId, PollMessage, PublishAnswer},
     transport::Transport,
 };
-pub(crate) use self::shared::{Command, JoinFailure, JoinOutcome, Shared};
 use self::{
     link::Link,
     run::Worker,

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 use tickwire_pubsub::{Broadcast, CrashBudget, Pressure, PubSub, Sink, SinkId};
-use tokio::{runtime::Handle, sync::{Notify, OwnedSemaphorePermit, Semaphore},
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::task::TaskTracker;
 
