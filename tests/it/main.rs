@@ -5,6 +5,7 @@ mod drain;
 mod examples;
 mod flows;
 mod model;
+mod refusals;
 mod reload;
 mod replay;
 mod secrets;

@@ -12,8 +12,7 @@ use crate::{
     auth::{AuthError, Principal, unix_now},
     config::{Access, ChannelRule, digest_of, digests_equal},
     listener::SocketPermit,
-    metrics,
-    telemetry::Throttle,
+    telemetry,
 };
 
 /// Who may join the topics of a channel, and send there.
@@ -128,11 +127,7 @@ pub(crate) fn owner(socket: &SocketInfo) -> Option<&SocketOwner> {
 
 /// Counts and logs that a request was refused for what it shows, or does not.
 pub(crate) fn note_denied(cause: &AuthError) {
-    static DENIED: Throttle = Throttle::new(Duration::from_secs(1));
-    metrics::refused(cause.code());
-    if let Some(held_back) = DENIED.pass(Instant::now()) {
-        tracing::warn!(code = cause.code(), reason = %cause, held_back, "a request is denied");
-    }
+    telemetry::refused(cause.code(), "a request is denied", cause);
 }
 
 /// When a credential ends, by the monotonic clock.

@@ -21,6 +21,7 @@ use crate::{
     listener::Permit,
     live::{ChannelSetting, Live},
     metrics::{self, Counted},
+    telemetry,
 };
 
 /// Topics of one reader.
@@ -192,7 +193,7 @@ impl Follower {
         min_interval: Option<Duration>,
     ) -> Result<Self, FollowError> {
         let Some(permit) = node.door.enter_stream() else {
-            metrics::refused("streams");
+            telemetry::refused("streams", "a stream is refused", &FollowError::TooManyStreams);
             return Err(FollowError::TooManyStreams);
         };
         Ok(Self {

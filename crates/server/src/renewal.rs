@@ -2,10 +2,7 @@
 //!
 //! The new token's rights hold at once, for all that the socket does and receives; what it does not cover any more is ended.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -15,8 +12,7 @@ use tickwire_pubsub::{Payload, Topic};
 use crate::{
     access::{self, Gate, SocketOwner},
     auth::{Auth, AuthError, Principal, TopicPattern, unix_now},
-    metrics,
-    telemetry::Throttle,
+    metrics, telemetry,
 };
 
 /// The event.
@@ -164,10 +160,6 @@ fn accepted(expires_at: Option<u64>) -> Payload {
 
 /// Counts and logs a refusal.
 fn refusal(refused: &Refused) -> Payload {
-    static REFUSED: Throttle = Throttle::new(Duration::from_secs(1));
-    metrics::refused(refused.code());
-    if let Some(held_back) = REFUSED.pass(Instant::now()) {
-        tracing::warn!(code = refused.code(), reason = %refused, held_back, "a new token for a socket is refused");
-    }
+    telemetry::refused(refused.code(), "a new token for a socket is refused", refused);
     Payload::Json(json!({"reason": refused.code(), "message": refused.to_string()}).to_string().into())
 }

@@ -4,6 +4,8 @@
 //! and share the recorder that [`recorder`] installs.
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     io::IsTerminal as _,
     panic::PanicHookInfo,
     sync::{
@@ -127,6 +129,16 @@ fn log_panic(info: &PanicHookInfo<'_>) {
         tracing::error!(thread = thread.name(), location, held_back, %backtrace, "panic: {message}");
     } else {
         tracing::error!(thread = thread.name(), location, held_back, "panic: {message}");
+    }
+}
+
+/// Counts a refusal and tells of it, each code at most once a second: many of one kind neither fill the log nor hide another.
+pub(crate) fn refused(code: &'static str, what: &'static str, reason: &dyn fmt::Display) {
+    static TOLD: Mutex<BTreeMap<&'static str, Throttle>> = Mutex::new(BTreeMap::new());
+    metrics::refused(code);
+    let passed = TOLD.lock().entry(code).or_insert_with(|| Throttle::new(Duration::from_secs(1))).pass(Instant::now());
+    if let Some(held_back) = passed {
+        tracing::warn!(code, %reason, held_back, "{what}");
     }
 }
 

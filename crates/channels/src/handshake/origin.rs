@@ -37,11 +37,14 @@ pub struct OriginRuleError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("origin {seen:?} is not allowed: expected {expected}")]
 pub struct OriginMismatch {
-    /// The `Origin` header.
+    /// The beginning of the `Origin` header.
     pub seen: String,
     /// What would have been allowed.
     pub expected: String,
 }
+
+/// Characters of a header that a refusal repeats: enough to recognise it, no more than a line of a log should have.
+const SHOWN_MAX: usize = 200;
 
 impl Origins {
     /// Checks a request's `Origin` header against its `Host` header or the list.
@@ -64,12 +67,16 @@ impl Origins {
         let expected = match self {
             Self::List(rules) => rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "),
             _ => match own_host {
-                Some(own) => format!("the request's own host {own:?}"),
+                Some(own) => format!("the request's own host {:?}", shown(own)),
                 None => "the request's own host, but it has no valid Host header".to_owned(),
             },
         };
-        Err(OriginMismatch { seen: String::from_utf8_lossy(origin).into_owned(), expected })
+        Err(OriginMismatch { seen: shown(&String::from_utf8_lossy(origin)), expected })
     }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_MAX).collect()
 }
 
 /// An `Origin` header, or a rule's text: `scheme://host[:port]`.

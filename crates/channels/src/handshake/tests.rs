@@ -149,6 +149,8 @@ fn a_mismatch_says_what_was_seen_and_what_was_expected() {
         refusal.to_string(),
         "origin \"https://evil.example\" is not allowed: expected the request's own host \"shop.example\""
     );
+    let long = format!("https://{}.example", "x".repeat(50_000));
+    assert!(get("", &[("Origin", &long)], &Origins::SameHost).unwrap_err().to_string().len() < 500);
     let list = rules(&["https://a.example:443", "http://b.example:81", "//*.c.example"]);
     let refusal = get("", &[("Origin", "https://evil.example")], &list).unwrap_err().to_string();
     assert!(refusal.contains("expected https://a.example or http://b.example:81 or //*.c.example"), "{refusal}");

@@ -66,8 +66,13 @@ impl Worker {
             Action::Join { slot, topic, params, kind } => self.start_join(key, slot, topic, params, &kind),
             Action::Event { slot, event, payload, msg_ref } => self.event(key, slot, &event, &payload, msg_ref),
             Action::End { slot, left } => self.end_channel(key, slot, Some(left)),
-            Action::Refused(reason) => names::message_refused(reason),
+            Action::Refused(reason) => self.message_refused(key, reason),
         }
+    }
+
+    fn message_refused(&mut self, key: usize, reason: &'static str) {
+        names::message_refused(reason);
+        self.tell_refusal(key, reason, "a message is refused");
     }
 
     /// Gives an event to a channel, and does what it asks for, in that order.
@@ -134,7 +139,7 @@ impl Worker {
         answer: Guarded<(Status, Payload)>,
     ) {
         if !handle.defer() {
-            names::message_refused("deferred");
+            self.message_refused(key, "deferred");
             return self.reply(key, slot, msg_ref, Status::Error, &reason_payload("busy"));
         }
         let (handle, msg_ref) = (handle.clone(), msg_ref.cloned());

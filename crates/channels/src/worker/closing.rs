@@ -20,6 +20,20 @@ use crate::{
     websocket::close_frame,
 };
 
+/// Whether a socket ends because its client broke a rule or a limit. Ends of other kinds are everyday, or have been told already.
+const fn is_refusal(reason: CloseReason) -> bool {
+    !matches!(
+        reason,
+        CloseReason::ClientClose
+            | CloseReason::ConnectionLost
+            | CloseReason::IdleTimeout
+            | CloseReason::InternalError
+            | CloseReason::Disconnected
+            | CloseReason::TokenExpired
+            | CloseReason::Shutdown
+    )
+}
+
 impl Worker {
     /// Closes the sockets that this turn has given up.
     pub(super) fn close_doomed(&mut self) {
@@ -39,6 +53,9 @@ impl Worker {
         }
         let socket_is_poll = socket.link.is_poll();
         names::disconnected(reason);
+        if is_refusal(reason) {
+            self.tell_refusal(key, reason.as_str(), "a socket is closed for what its client does");
+        }
         self.end_channels(key, reason);
         if socket_is_poll {
             // Without a connection there is no close frame. What is queued goes to a request that waits, or nowhere.

@@ -6,12 +6,7 @@ use futures_util::future::BoxFuture;
 use tickwire_faults::{Unit, point};
 use tickwire_pubsub::{OriginId, Payload, Topic};
 
-use super::{
-    Command, JoinFailure, JoinOutcome,
-    run::Worker,
-    sockets::Running,
-    topics::Subscriber,
-};
+use super::{Command, JoinFailure, JoinOutcome, run::Worker, sockets::Running, topics::Subscriber};
 use crate::{
     channel::{JoinRequest, Joined, Joining, Kind, Refusal, guarded, reason_payload},
     guard::Guarded,
@@ -152,6 +147,9 @@ impl Worker {
             }
         };
         names::join_refused(label);
+        if label != "crashed" {
+            self.tell_refusal(key, label, "a join is refused");
+        }
         response
     }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     channel::guarded,
     close::CloseReason,
-    log::LogBudget,
+    log::{LogBudget, RefusalLog},
     metrics as names,
     router::Router,
     session::Action,
@@ -57,6 +57,7 @@ pub(super) struct Worker {
     pub(super) next_socket: u64,
     pub(super) now: Instant,
     pub(super) log: LogBudget,
+    pub(super) refusals: RefusalLog,
     pub(super) meters: Meters,
 }
 
@@ -94,6 +95,7 @@ impl Worker {
             next_socket: 0,
             now: Instant::now(),
             log: LogBudget::default(),
+            refusals: RefusalLog::default(),
             meters,
         }
     }
@@ -184,7 +186,9 @@ impl Worker {
     /// The socket that a command is about.
     fn subject(&mut self, command: &Command) -> Option<u64> {
         let key = match command {
-            Command::Channel(handle, _) | Command::JoinDone(handle, _) if self.is_current(handle) => handle.place().socket,
+            Command::Channel(handle, _) | Command::JoinDone(handle, _) if self.is_current(handle) => {
+                handle.place().socket
+            }
             Command::Poll(id, _) => *self.polls.get(id)?,
             _ => return None,
         };
@@ -295,6 +299,14 @@ impl Worker {
         self.meters.deliveries.increment(deliveries);
         self.meters.conflated.increment(std::mem::take(&mut tally.conflated));
         self.shared.node.lag.add(&mut tally.lag);
+    }
+
+    /// Tells what a client was refused and by which code. The metric that counts it belongs to the caller.
+    pub(super) fn tell_refusal(&mut self, key: usize, code: &'static str, what: &'static str) {
+        let Some(held_back) = self.refusals.pass(code, self.now) else { return };
+        if let Some(socket) = self.sockets.get_mut(key) {
+            tracing::warn!(code, socket = ?socket.info, held_back, "{what}");
+        }
     }
 
     /// Counts and tells of a panic outside of any connection and channel. Its cause is a fault of ours that nobody has seen before.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::problem::{Problem, shown};
-use crate::metrics;
+use crate::telemetry;
 
 /// A client that takes longer to send what a request may have is not sending.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,13 +29,9 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(limit)),
         Ok(Err(error)) => Err(Problem::bad_request("body_incomplete", format!("The body ended too early: {error}."))),
         Err(_) => {
-            metrics::refused("body_timeout");
-            Err(Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "body_timeout",
-                "The body took too long",
-                format!("The body was not there after {} seconds.", BODY_TIMEOUT.as_secs()),
-            ))
+            let detail = format!("The body was not there after {} seconds.", BODY_TIMEOUT.as_secs());
+            telemetry::refused("body_timeout", "a request is refused", &detail);
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "The body took too long", detail))
         }
     }
 }

@@ -1,15 +1,8 @@
 //! Who opens a socket or a session of long polling, and whether it may: the same for every transport.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Display,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, net::SocketAddr, sync::Arc};
 
 use axum::http::{HeaderMap, StatusCode};
-use parking_lot::Mutex;
 use tickwire_channels::{
     SocketInfo, WireFormat,
     handshake::{AuthToken, Params, Policy, ProtocolError, Protocols, Refusal},
@@ -24,8 +17,7 @@ use crate::{
     demo,
     listener::Connection,
     live::Live,
-    metrics,
-    telemetry::Throttle,
+    telemetry,
 };
 
 /// A client that wants to connect, after its transport found nothing wrong with the request.
@@ -181,13 +173,7 @@ pub(super) fn log_handshake(refusal: &Refusal, mount: &Mount) {
     }
 }
 
-/// Counts and logs a refusal: a line a second for each code, so that many of one kind do not hide another.
+/// Counts and logs a refusal.
 pub(super) fn log(code: &'static str, reason: &dyn Display) {
-    static REFUSED: Mutex<BTreeMap<&'static str, Throttle>> = Mutex::new(BTreeMap::new());
-    metrics::refused(code);
-    let passed =
-        REFUSED.lock().entry(code).or_insert_with(|| Throttle::new(Duration::from_secs(1))).pass(Instant::now());
-    if let Some(held_back) = passed {
-        tracing::warn!(code, %reason, held_back, "socket refused");
-    }
+    telemetry::refused(code, "a socket is refused", reason);
 }

@@ -35,7 +35,7 @@ use crate::{
     app::Node,
     auth::{AuthError, Principal},
     listener::Connection,
-    metrics,
+    metrics, telemetry,
 };
 
 /// Everything that the public port answers.
@@ -120,10 +120,9 @@ impl FromRequestParts<Arc<Node>> for Writer {
         let origin = parts.headers.get(header::ORIGIN).map(|origin| origin.as_bytes());
         let host = host(&parts.headers, &parts.uri);
         handshake::Origins::SameHost.check(origin, host.as_deref()).map_err(|mismatch| {
-            Problem::forbidden(
-                "origin_not_allowed",
-                format!("A page of another host may not change anything here: {mismatch}"),
-            )
+            let detail = format!("A page of another host may not change anything here: {mismatch}");
+            telemetry::refused("origin_not_allowed", "a request is refused", &detail);
+            Problem::forbidden("origin_not_allowed", detail)
         })?;
         let Client { principal } = Client::from_request_parts(parts, node).await?;
         Ok(Self { principal })
@@ -155,8 +154,7 @@ fn may_read(node: &Node, principal: &Principal, symbol: &tickwire_market::Symbol
 
 /// A symbol in a path.
 fn symbol(text: &str) -> Result<tickwire_market::Symbol, Problem> {
-    tickwire_market::Symbol::new(text)
-        .map_err(|error| Problem::bad_request("invalid_symbol", format!("{error}.")))
+    tickwire_market::Symbol::new(text).map_err(|error| Problem::bad_request("invalid_symbol", format!("{error}.")))
 }
 
 /// The rest of a path, decoded.

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::auth::AuthError;
+use crate::{auth::AuthError, telemetry};
 
 /// An answer that is not what the client wanted: a status, a stable code of `docs/codes.md`, and words that say what to change.
 #[derive(Debug)]
@@ -71,6 +71,7 @@ impl Problem {
     /// 413: more than is read.
     pub(crate) fn body_too_large(limit: usize) -> Self {
         let detail = format!("The body has more than {limit} bytes; send it in parts, or raise limits.body_bytes.");
+        telemetry::refused("body_too_large", "a request is refused", &detail);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large", detail)
     }
 

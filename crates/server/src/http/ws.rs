@@ -19,7 +19,7 @@ use super::{
     identify::{self, Opening},
     mount::Mount,
 };
-use crate::{app::Node, listener::into_transport, metrics};
+use crate::{app::Node, listener::into_transport};
 
 /// Answers a request to a socket's path: 101, or why not.
 pub(super) async fn upgrade(node: Arc<Node>, mount: Arc<Mount>, mut request: Request) -> Response {
@@ -30,7 +30,7 @@ pub(super) async fn upgrade(node: Arc<Node>, mount: Arc<Mount>, mut request: Req
         Err(refusal) => return refuse(&refusal, &mount),
     };
     if node.health.is_draining() && node.accepting.cancelled().is_cancelled() {
-        metrics::refused("draining");
+        identify::log("draining", &"the node is being drained");
         return with_reason(empty(StatusCode::SERVICE_UNAVAILABLE), "draining");
     }
     let (Some(on_upgrade), Some(connection)) = (on_upgrade, connection) else {

@@ -1,11 +1,6 @@
 //! Telling clients of a port why they cannot come in.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::response::{IntoResponse as _, Response};
 use tokio::{
@@ -16,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 
 use super::{Door, Port};
-use crate::{admission::Refused, http::problem::Problem, lifecycle::Tasks, metrics, telemetry::Throttle, tls::Alpn};
+use crate::{admission::Refused, http::problem::Problem, lifecycle::Tasks, telemetry, tls::Alpn};
 
 /// Refuses a connection that has just been accepted, and says why if not too many are being told at the moment.
 pub(super) fn connection(
@@ -104,11 +99,7 @@ pub(super) async fn tls_on_plain(mut stream: TcpStream, port: &'static str, peer
     stream.shutdown().await
 }
 
-/// Counts a refusal before any request, and logs it at a bounded rate.
+/// Counts and logs a refusal outside of any request.
 pub(super) fn log(code: &'static str, port: &'static str, peer: SocketAddr, why: &str) {
-    static REFUSED: Throttle = Throttle::new(Duration::from_secs(1));
-    metrics::refused(code);
-    if let Some(held_back) = REFUSED.pass(Instant::now()) {
-        tracing::warn!(code, port, %peer, held_back, "connection refused: {why}");
-    }
+    telemetry::refused(code, "a connection is refused", &format_args!("{why} (from {peer}, port {port})"));
 }

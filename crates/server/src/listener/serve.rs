@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last request.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -76,7 +76,7 @@ impl Server {
             () = self.tasks.cancelled().cancelled() => return,
         };
         let answered = match (first, &self.tls) {
-            (Err(_), _) => return metrics::refused(Cut::Head.code()),
+            (Err(_), _) => return self.cut(Cut::Head, peer),
             // It left without a word, as probes of load balancers do.
             (Ok(None), _) => return,
             (Ok(Some(HANDSHAKE)), Some(tls)) => {
@@ -88,6 +88,16 @@ impl Server {
         };
         if let Some(Err(error)) = answered {
             tracing::debug!(%peer, %error, "a client did not wait for its refusal");
+        }
+    }
+
+    /// Counts a connection that has taken too long, and tells of it.
+    fn cut(&self, cut: Cut, peer: SocketAddr) {
+        match cut {
+            Cut::Head => refuse::log(cut.code(), self.name, peer, "no head of a request came in limits.header_timeout"),
+            Cut::Stuck => refuse::log(cut.code(), self.name, peer, "nothing of an answer was taken for too long"),
+            // That is how most connections end that last.
+            Cut::Idle => metrics::refused(cut.code()),
         }
     }
 
@@ -113,6 +123,7 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let peer = connection.peer;
         let service = service_fn(|request: Request<Incoming>| {
             let multiplexed = request.version() >= Version::HTTP_2;
             let under_way = pulse.request(multiplexed);
@@ -139,7 +150,7 @@ impl Server {
                 ended = served.as_mut() => break ended,
                 // What is cut has taken its time: dropping the connection is all that is left to do.
                 now = look.tick() => if let Some(cut) = pulse.verdict(self.patience, now) {
-                    return metrics::refused(cut.code());
+                    return self.cut(cut, peer);
                 },
                 // The request at hand is finished, no further one is taken.
                 () = finish.as_mut(), if !finishing => {

@@ -81,7 +81,7 @@ fn is_code(text: &str) -> bool {
 
 /// The codes that a source hands out: the first literal after what makes a refusal, and those of a function that names codes.
 fn codes_of(source: &str) -> BTreeSet<String> {
-    const MAKERS: [&str; 13] = [
+    const MAKERS: [&str; 14] = [
         "Problem::new(",
         "Problem::bad_request(",
         "Problem::not_found(",
@@ -93,6 +93,7 @@ fn codes_of(source: &str) -> BTreeSet<String> {
         "Fault::quota(",
         "Fault::field(",
         "metrics::refused(",
+        "telemetry::refused(",
         "Refusal::reason(",
         "reason_payload(",
     ];
