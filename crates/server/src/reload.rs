@@ -45,7 +45,8 @@ pub(crate) fn plan(old: &Config, mut new: Config) -> Plan {
     let entries = merge(&old.entries, &new.entries);
     for (key, before, after) in &entries {
         let change = || format!("{key}: {} -> {}", shown(*before), shown(*after));
-        if before.map(|entry| &entry.value) == after.map(|entry| &entry.value) {
+        // A key that is not there on one side and unset on the other says the same.
+        if before.and_then(|entry| entry.value.as_ref()) == after.and_then(|entry| entry.value.as_ref()) {
             continue;
         }
         if needs_restart(key) { waiting.push(change()) } else { applied.push(change()) }
@@ -220,6 +221,18 @@ mod tests {
         let secret = |letter: &str| config(&[&format!("auth.jwt.hs256_secret={}", letter.repeat(32))]);
         let plan = plan(&secret("a"), secret("b"));
         assert_eq!(plan.applied, ["auth: another secret"]);
+    }
+
+    /// A secret from a file goes by the name of its file's key; its own key stays unset, and is no news.
+    #[test]
+    fn a_secret_from_a_file_that_comes_or_goes_is_one_change() {
+        let file = std::env::temp_dir().join(format!("tickwire-reload-{}", std::process::id()));
+        std::fs::write(&file, "a".repeat(32)).unwrap();
+        let with = config(&[&format!("auth.jwt.hs256_secret_file={}", file.display())]);
+        std::fs::remove_file(&file).unwrap();
+        let without = || config(&[]);
+        assert_eq!(plan(&with, without()).applied, ["auth.jwt.hs256_secret_file: \"***\" -> unset"]);
+        assert_eq!(plan(&without(), with).applied, ["auth.jwt.hs256_secret_file: unset -> \"***\""]);
     }
 
     /// Every key of the default file that is said to need a restart keeps its value, and no other one does.
