@@ -135,7 +135,12 @@ async fn poll(node: &Node, mount: &Mount, session: Session, params: Params, requ
 /// Hands a session what its client sent.
 async fn publish(node: &Node, mount: &Mount, session: Option<Session>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match body::read(body, session.is_some(), parts.headers.contains_key(header::EXPECT)).await {
+    let asked = body::Asked {
+        wanted: session.is_some(),
+        waits: parts.headers.contains_key(header::EXPECT),
+        configured_max: node.live().config.limits.body_bytes,
+    };
+    let body = match body::read(body, asked).await {
         Ok(body) => body,
         Err(error) => {
             identify::log(error.code(), &error);

@@ -9,7 +9,7 @@ use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 
-/// The longest body, in bytes.
+/// The longest body, in bytes, as Phoenix has it; `limits.body_bytes` may say less.
 const LEN_MAX: usize = 8_000_000;
 
 /// What is read of a body that is refused, in bytes.
@@ -21,8 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Why there is no body. The name is a code of `docs/codes.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadBody {
-    #[error("the body has more than {LEN_MAX} bytes")]
-    TooLarge,
+    #[error("the body has more than {max} bytes; send less at once, or raise limits.body_bytes up to {LEN_MAX}")]
+    TooLarge { max: usize },
     #[error("the body ended too early")]
     Incomplete,
     #[error("the body was not there in time")]
@@ -32,39 +32,51 @@ pub(super) enum BadBody {
 impl BadBody {
     pub(super) fn code(self) -> &'static str {
         match self {
-            Self::TooLarge => "body_too_large",
+            Self::TooLarge { .. } => "body_too_large",
             Self::Incomplete => "body_incomplete",
             Self::Timeout => "body_timeout",
         }
     }
 }
 
-/// Reads all of a body, and keeps nothing of it unless `wanted`. A client that `waits` for our consent has not sent any of it yet.
-pub(super) async fn read(body: Body, wanted: bool, waits: bool) -> Result<Bytes, BadBody> {
+/// What there is to know before a body is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// Nothing of it is kept otherwise.
+    pub(super) wanted: bool,
+    /// The client waits for our consent and has not sent any of it yet.
+    pub(super) waits: bool,
+    /// `limits.body_bytes`.
+    pub(super) configured_max: usize,
+}
+
+/// Reads all of a body.
+pub(super) async fn read(body: Body, Asked { wanted, waits, configured_max }: Asked) -> Result<Bytes, BadBody> {
+    let max = configured_max.min(LEN_MAX);
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > DISCARDED_MAX || (announced > LEN_MAX && waits) {
-        return Err(BadBody::TooLarge);
+    if announced > DISCARDED_MAX || (announced > max && waits) {
+        return Err(BadBody::TooLarge { max });
     }
-    let reading = collect(body, wanted && announced <= LEN_MAX);
+    let reading = collect(body, wanted && announced <= max, max);
     tokio::time::timeout(TIMEOUT, reading).await.unwrap_or(Err(BadBody::Timeout))
 }
 
-async fn collect(mut body: Body, mut wanted: bool) -> Result<Bytes, BadBody> {
+async fn collect(mut body: Body, mut wanted: bool, max: usize) -> Result<Bytes, BadBody> {
     let (mut kept, mut len) = (BytesMut::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BadBody::Incomplete)?.into_data() else { continue };
         len += data.len();
         if len > DISCARDED_MAX {
-            return Err(BadBody::TooLarge);
+            return Err(BadBody::TooLarge { max });
         }
-        if len > LEN_MAX {
+        if len > max {
             (wanted, kept) = (false, BytesMut::new());
         }
         if wanted {
             kept.extend_from_slice(&data);
         }
     }
-    if len > LEN_MAX { Err(BadBody::TooLarge) } else { Ok(kept.freeze()) }
+    if len > max { Err(BadBody::TooLarge { max }) } else { Ok(kept.freeze()) }
 }
 
 #[cfg(test)]
@@ -75,9 +87,12 @@ mod tests {
 
     use super::*;
 
+    const TOO_LARGE: BadBody = BadBody::TooLarge { max: LEN_MAX };
+
     fn check(body: Body, wanted: bool, waits: bool, expected: Result<usize, BadBody>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        assert_eq!(runtime.block_on(read(body, wanted, waits)).map(|body| body.len()), expected);
+        let asked = Asked { wanted, waits, configured_max: 8 << 20 };
+        assert_eq!(runtime.block_on(read(body, asked)).map(|body| body.len()), expected);
     }
 
     /// A body of `pieces` pieces of 100,000 bytes, without an announced length.
@@ -92,10 +107,10 @@ mod tests {
         check(Body::from(vec![b'x'; LEN_MAX]), true, false, Ok(LEN_MAX));
         check(chunked(80), true, false, Ok(LEN_MAX));
         check(chunked(80), false, false, Ok(0));
-        check(Body::from(vec![b'x'; LEN_MAX + 1]), true, false, Err(BadBody::TooLarge));
-        check(Body::from(vec![b'x'; LEN_MAX + 1]), true, true, Err(BadBody::TooLarge));
-        check(chunked(81), true, false, Err(BadBody::TooLarge));
-        check(chunked(1_000), true, false, Err(BadBody::TooLarge));
+        check(Body::from(vec![b'x'; LEN_MAX + 1]), true, false, Err(TOO_LARGE));
+        check(Body::from(vec![b'x'; LEN_MAX + 1]), true, true, Err(TOO_LARGE));
+        check(chunked(81), true, false, Err(TOO_LARGE));
+        check(chunked(1_000), true, false, Err(TOO_LARGE));
         let broken = stream::iter([Ok(Bytes::from_static(b"x")), Err(std::io::Error::other("cut"))]);
         check(Body::from_stream(broken), true, false, Err(BadBody::Incomplete));
     }
@@ -105,6 +120,13 @@ mod tests {
     fn an_endless_body_is_given_up() {
         let piece = Bytes::from(vec![b'x'; 100_000]);
         let endless = stream::repeat_with(move || Ok::<_, Infallible>(piece.clone()));
-        check(Body::from_stream(endless), true, false, Err(BadBody::TooLarge));
+        check(Body::from_stream(endless), true, false, Err(TOO_LARGE));
+    }
+
+    #[tokio::test]
+    async fn the_configuration_may_allow_less() {
+        let asked = Asked { wanted: true, waits: false, configured_max: 1_000 };
+        assert_eq!(read(Body::from(vec![b'x'; 1_000]), asked).await.map(|body| body.len()), Ok(1_000));
+        assert_eq!(read(Body::from(vec![b'x'; 1_001]), asked).await, Err(BadBody::TooLarge { max: 1_000 }));
     }
 }
