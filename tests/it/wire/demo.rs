@@ -25,7 +25,7 @@ pub(super) struct Demo {
 }
 
 enum Backend {
-    Binary { _process: Playground },
+    Binary { _process: Box<Playground> },
     Library { workers: Workers, runtime: Runtime },
 }
 
@@ -43,7 +43,7 @@ impl Demo {
     /// The real binary.
     pub(super) fn start() -> Self {
         let process = Playground::start();
-        Self { address: process.address, backend: Backend::Binary { _process: process } }
+        Self { address: process.address, backend: Backend::Binary { _process: Box::new(process) } }
     }
 
     /// The library, with the same limits.
@@ -148,7 +148,7 @@ struct JoinParams {
 
 impl Kind for Delayed {
     fn join(&self, request: JoinRequest) -> Joining {
-        if request.parse().unwrap_or(JoinParams::default()).refuse {
+        if request.parse::<JoinParams>().unwrap_or_default().refuse {
             return Refusal::reason("as you wish").into();
         }
         match request.topic.as_str() {
