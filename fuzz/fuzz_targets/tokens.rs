@@ -61,7 +61,7 @@ fn check_error(error: &AuthError, token: &str) {
         said.len() < 400 && !error.code().is_empty() && matches!(error.status().as_u16(), 401 | 403 | 503),
         "{said}"
     );
-    for part in token.split('.').filter(|part| part.len() > 40) {
+    for part in token.split('.').filter(|part| part.len() > 40 && !part.contains(' ')) {
         assert!(!said.contains(part), "{said}");
     }
 }

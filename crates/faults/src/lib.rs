@@ -10,7 +10,7 @@
 mod armed;
 
 #[cfg(feature = "inject")]
-pub use armed::{Armed, MESSAGE, arm, point};
+pub use armed::{Armed, MESSAGE, arm, hush, point};
 
 /// The kinds of units that crash by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use tickwire_faults::{Unit, arm};
+use tickwire_faults::{Unit, arm, hush};
 use tickwire_pubsub::{EpochClock, LoneNode, NodeId, PubSub, Stamp};
 
 use super::roller::{Applied, Bounds, Roller};
@@ -286,6 +286,23 @@ fn a_worker_that_keeps_panicking_starts_with_nothing_and_never_gives_up() {
     });
     let answer = seconds_of(&bars, "X");
     assert!(answer.bars[0].gap && answer.day.is_some_and(|day| day.gap), "what was thrown away may belong to them");
+}
+
+#[test]
+fn ten_thousand_panics_leave_a_worker_that_works() {
+    hush();
+    let back_off = BackOffBounds { first: Duration::ZERO, cap: Duration::ZERO };
+    let (bars, _workers) = Bars::start(&BarsConfig { back_off, ..BarsConfig::default() }).unwrap();
+    let armed = arm(Unit::Bars, "BAD-OFTEN", 10_000);
+    eventually("it has panicked so often", || {
+        bars.offer(&[update("BAD-OFTEN", None, 0, "1", "1")]);
+        armed.fired() == 10_000
+    });
+    assert!(!bars.is_healthy());
+    eventually("bars go on", || {
+        bars.offer(&[update("X", Some(SECOND), 0, "1", "1")]);
+        !seconds_of(&bars, "X").bars.is_empty()
+    });
 }
 
 #[test]

@@ -33,7 +33,10 @@ async fn a_connection_that_crashes_is_closed_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_that_crashes_ends_alone_and_can_be_joined_again() {
-    let watched = Watched::start(&["channel=[{pattern=\"room:*\", kind=\"room\", echo=[\"say\"]}, {pattern=\"ticker:*\", kind=\"ticker\"}]"]).await;
+    let watched = Watched::start(&[
+        "channel=[{pattern=\"room:*\", kind=\"room\", echo=[\"say\"]}, {pattern=\"ticker:*\", kind=\"ticker\"}]",
+    ])
+    .await;
     let armed = arm(Unit::Channel, "room:crash", CRASHES);
     let node = &watched.node;
     let sockets = futures_util::future::join_all((0..CLIENTS).map(|_| Wire::socket(node))).await;
@@ -123,8 +126,10 @@ async fn a_delivery_that_crashes_closes_the_sockets_of_its_topic() {
 async fn a_session_of_long_polling_that_crashes_is_gone_alone() {
     let mut watched = Watched::start(&[]).await;
     let node = &watched.node;
-    many(CRASHES / 2, async |_| {
-        let mut wire = Wire::open(node).await;
+    let wires = futures_util::future::join_all((0..CLIENTS).map(|_| Wire::open(node))).await;
+    let wires: Vec<_> = wires.into_iter().map(Mutex::new).collect();
+    many(CRASHES, async |index| {
+        let mut wire = wires[(index % CLIENTS) as usize].lock().await;
         let (status, answer) = wire.request("GET /socket/longpoll?vsn=2.0.0", "").await;
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
         assert_eq!((status, &answer["status"]), (200, &serde_json::json!(410)));
@@ -137,6 +142,7 @@ async fn a_session_of_long_polling_that_crashes_is_gone_alone() {
         assert_eq!(armed.fired(), 1);
     })
     .await;
+    drop(wires);
     watched.notices_nothing().await;
     watched.end().await;
 }

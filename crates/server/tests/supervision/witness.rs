@@ -1,9 +1,6 @@
 //! A node with somebody on it who must not notice, and what the process holds.
 
-use std::{
-    sync::Once,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -33,9 +30,10 @@ impl Watched {
     pub(crate) async fn start(sets: &[&str]) -> Self {
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
-        hush();
-        let sets: Vec<_> =
-            sets.iter().copied().chain(["runtime.workers=1", "limits.accepts_per_second=1000000"]).collect();
+        tickwire_faults::hush();
+        // Ten thousand crashes may take longer than a symbol counts as live, and the witness is to hear of nothing else.
+        let own = ["runtime.workers=1", "limits.accepts_per_second=1000000", "market.stale_after=1h"];
+        let sets: Vec<_> = sets.iter().copied().chain(own).collect();
         let node = TestNode::start(&sets).await;
         let mut socket = Socket::open(&node, "").await;
         node.publish(json!({"symbol": "WITNESS", "bid": 1})).await;
@@ -150,7 +148,7 @@ impl Held {
 pub(crate) async fn many<T: Future<Output = ()>>(times: u64, one: impl Fn(u64) -> T) {
     let (one, began) = (&one, Instant::now());
     let clients = (0..CLIENTS).map(|client| async move {
-        for index in (client..times).step_by(CLIENTS as usize) {
+        for index in (client..times).step_by(usize::try_from(CLIENTS).unwrap()) {
             one(index).await;
         }
     });
@@ -247,19 +245,6 @@ impl Wire {
             tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.received)).await.expect("in time").unwrap();
         assert!(read > 0, "the connection ended behind {:?}", self.received.escape_ascii().to_string());
     }
-}
-
-/// Panics on purpose are not worth a line each, let alone a hundred thousand of them.
-fn hush() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let told = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !info.payload_as_str().is_some_and(|text| text.starts_with(tickwire_faults::MESSAGE)) {
-                told(info);
-            }
-        }));
-    });
 }
 
 /// Waits until the point has panicked so often.

@@ -75,6 +75,21 @@ async fn a_feed_that_never_recovers_is_given_up() {
     assert_eq!(run.stop().await[0].state, FeedState::Failed, "stopping does not make it look well");
 }
 
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_panics_leave_a_feed_that_delivers() {
+    tickwire_faults::hush();
+    let armed = tickwire_faults::arm(tickwire_faults::Unit::Feed, "often", 10_000);
+    let restart = RestartPolicy { budget: u32::MAX, ..quick() };
+    let run = Run::start(TestSink::default(), vec![FeedConfig { restart, ..simulated("often") }]);
+    while armed.fired() < 10_000 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    eventually("quotes after all of them", || run.sink.count() > 0).await;
+    assert_eq!(run.status(0).restarts, 10_000);
+    assert_eq!(run.tracker.len(), 1, "the supervisor and nothing else");
+    run.stop().await;
+}
+
 #[tokio::test]
 async fn a_path_that_is_wrong_fails_at_once_and_harms_no_other_feed() {
     let run = Run::start(TestSink::default(), vec![replay("missing.csv"), simulated("market")]);
