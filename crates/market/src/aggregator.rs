@@ -1,8 +1,12 @@
 //! The state of a shard's symbols and the only place that stamps. Pure: time comes in, publications come out.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -128,6 +132,8 @@ pub(crate) struct Aggregator {
     /// Whether an epoch came before: clients that joined a symbol before its first quote may have been told that one.
     reopened: bool,
     index: HashMap<Symbol, u32>,
+    /// The same in order, so that a page of the list costs what it holds and not what there is: everybody may ask for pages.
+    names: BTreeMap<Symbol, u32>,
     symbols: Vec<SymbolState>,
     ids: RecentIds,
     ring_bytes: usize,
@@ -150,6 +156,7 @@ impl Aggregator {
             opened: now,
             reopened: false,
             index: HashMap::new(),
+            names: BTreeMap::new(),
             symbols: Vec::new(),
             ids,
             ring_bytes: 0,
@@ -244,6 +251,7 @@ impl Aggregator {
         }
         self.symbols.push(state);
         self.index.insert(symbol.clone(), slot);
+        self.names.insert(symbol.clone(), slot);
         Ok(slot)
     }
 
@@ -329,9 +337,10 @@ impl Aggregator {
         Some(Latest { symbol: state.symbol.clone(), quote, status: state.status, age: now.since(state.accepted) })
     }
 
-    /// The symbols that were quoted, in no order.
-    pub(crate) fn quoted(&self) -> impl Iterator<Item = &Symbol> {
-        self.symbols.iter().filter(|state| state.payload.is_some()).map(|state| &state.symbol)
+    /// The symbols that were quoted and whose names come after the given one, in order.
+    pub(crate) fn quoted_after(&self, after: Option<&str>) -> impl Iterator<Item = &Symbol> {
+        let names = self.names.range::<str, _>((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        names.filter(|(_, slot)| self.symbols[**slot as usize].payload.is_some()).map(|(symbol, _)| symbol)
     }
 
     /// The symbol's newest update as derived computations see it.

@@ -300,13 +300,13 @@ impl Market {
     /// of those after `after`.
     #[must_use]
     pub fn list(&self, after: Option<&str>, limit: usize) -> Vec<Latest> {
+        let limit = limit.min(Self::LIST_MAX);
         let mut names = Vec::new();
         for shard in &self.0.shards {
-            let state = shard.state();
-            names.extend(state.quoted().filter(|symbol| after.is_none_or(|after| symbol.as_str() > after)).cloned());
+            names.extend(shard.state().quoted_after(after).take(limit).cloned());
         }
         names.sort_unstable();
-        names.truncate(limit.min(Self::LIST_MAX));
+        names.truncate(limit);
         let now = self.0.outlet.clock.now();
         let latest = |symbol: &Symbol| self.0.shards[self.shard_of(symbol)].state().latest(symbol.as_str(), now);
         names.iter().filter_map(latest).collect()

@@ -77,10 +77,26 @@ fn latest_values_are_listed_in_order_page_by_page() {
     let (market, _, clock) = lone_market(MarketConfig::default());
     take(&market, ["D", "A", "C", "B"].map(|name| quote(name, 1)).into());
     clock.advance(Duration::from_millis(5));
-    let page =
-        |after, limit| market.list(after, limit).iter().map(|latest| latest.symbol.to_string()).collect::<Vec<_>>();
+    let page = |after: Option<&str>, limit| {
+        market.list(after, limit).iter().map(|latest| latest.symbol.to_string()).collect::<Vec<_>>()
+    };
     assert_eq!(page(None, 3), ["A", "B", "C"]);
     assert_eq!(page(Some("C"), 3), ["D"]);
+    // A page begins behind a name whether there is such a symbol or not, and names of any number lie in the order of their bytes.
+    assert_eq!(
+        (page(Some("BB"), 3), page(Some("D"), 3), page(None, 0)),
+        (vec!["C".into(), "D".into()], vec![], vec![])
+    );
+    let many: Vec<_> = (0..500).map(|number| format!("M{}", number * 7 % 500)).collect();
+    take(&market, many.iter().map(|name| quote(name, 1)).collect());
+    let mut sorted = many.clone();
+    sorted.sort();
+    let (mut walked, mut last) = (Vec::new(), "D".to_owned());
+    while let Some(next) = page(Some(&last), 64).last().cloned() {
+        walked.extend(page(Some(&last), 64));
+        last = next;
+    }
+    assert_eq!(walked, sorted);
     let latest = market.latest(&symbol("A")).wait().now_or_never().unwrap().unwrap();
     assert_eq!((said(&latest.to_json(), "age_us"), said(&latest.to_json(), "status")), ("5000".into(), "ok".into()));
     let unknown = market.latest(&symbol("Z")).wait().now_or_never().unwrap();
