@@ -146,6 +146,9 @@ fn explanation(body: &[u8]) -> String {
 fn no_tls(address: String, error: &str) -> ConnectError {
     let problem = if error.contains("InvalidContentType") {
         "what answers there speaks without it; expected TLS for wss:// and https://, so write ws:// or http:// instead, or give a port that has TLS"
+    } else if error.contains("HandshakeFailure") {
+        // A port of ours without TLS says so by this alert, another server that it has no cipher in common.
+        "it refuses the handshake; if that port is without TLS, write ws:// or http:// instead"
     } else {
         error
     };

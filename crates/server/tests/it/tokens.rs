@@ -153,7 +153,7 @@ async fn a_token_that_is_no_good_changes_nothing() {
 
 #[tokio::test]
 async fn long_polls_go_on_with_new_tokens_as_well() {
-    let node = TestNode::start(&["socket=[{path=\"/socket\", longpoll_window=\"1s\"}]"]).await;
+    let node = TestNode::start(&["socket=[{path=\"/socket\", longpoll_window=\"4s\"}]"]).await;
     let token = node.token("ann", &["*"], Duration::from_secs(2));
     let ends = unix_now() + 2;
     let url = node.http("/socket/longpoll?vsn=2.0.0");
