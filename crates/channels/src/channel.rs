@@ -3,7 +3,8 @@
 //! A [`Kind`] decides whether a client may join a topic; what it returns on success carries a [`Channel`], which gets the client's events
 //! from then on. Both are called on the thread that serves the socket, with thousands of others: they must not block. What takes time is
 //! a future: of the join ([`Joining::later`]), of an answer ([`Context::defer`]), or a task of the application's that holds the channel's
-//! [`ChannelHandle`]. A panic in any of them ends this channel and nothing else.
+//! [`ChannelHandle`]. A panic in a channel, a join or an answer ends this channel and nothing else; one in a task of the application's own ends
+//! that task, of which the channel knows nothing.
 
 use std::{
     any::Any,

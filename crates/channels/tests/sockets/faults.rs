@@ -72,6 +72,22 @@ fn an_answer_that_crashes_when_it_is_dropped_ends_its_channel_alone() {
     client.expect_nothing();
 }
 
+/// It is nobody's but the application's: what it sent before goes out, and the channel goes on.
+#[test]
+fn a_task_that_crashes_takes_its_handle_with_it_and_nothing_else() {
+    hush();
+    let server = Server::start();
+    let mut client = server.v2();
+    client.join("room:a", "{}");
+    for _ in 0..1_000 {
+        client.send(r#"["j","1","room:a","task_crash",{}]"#);
+        client.expect(&[r#"["j",null,"room:a","pushed",{}]"#]);
+    }
+    client.send(r#"["j","1","room:a","echo",{}]"#);
+    client.expect(&[r#"["j","1","room:a","phx_reply",{"status":"ok","response":{}}]"#]);
+    assert_eq!(server.workers.joins(), 1);
+}
+
 /// Joins and answers that take time, and crash then.
 #[test]
 fn ten_thousand_futures_that_crash_leave_nothing() {

@@ -202,6 +202,13 @@ impl Channel for Room {
                     reply.send(Status::Ok, Payload::empty()).unwrap();
                 });
             }
+            "task_crash" => {
+                let handle = context.handle().clone();
+                std::thread::spawn(move || {
+                    handle.push("pushed", Payload::empty()).unwrap();
+                    panic!("{QUIET}");
+                });
+            }
             "push_me" => context.push("pushed", payload.clone()),
             "shout" => context.broadcast(event, payload.clone()).unwrap(),
             "shout_from" => context.broadcast_from(event, payload.clone()).unwrap(),
