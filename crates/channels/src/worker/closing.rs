@@ -2,13 +2,13 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
     Command,
     run::Worker,
-    sockets::{Running, State},
+    sockets::{LINGER, Running, State},
     timers::Why,
     topics::Subscriber,
 };
@@ -69,6 +69,18 @@ impl Worker {
             }
             Some(code) => self.sockets.begin_close(key, close_frame(code, reason.as_str()), self.now),
             None => self.remove(key),
+        }
+    }
+
+    /// Looks whether a client still takes what was queued before its close frame: who reads slowly is to learn why it was closed, who has
+    /// stopped reading keeps nobody waiting.
+    pub(super) fn check_linger(&mut self, key: usize, until: Instant) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let again =
+            socket.blocked_since.filter(|_| socket.state == State::Closing).map(|since| (since + LINGER).min(until));
+        match again {
+            Some(at) if at > self.now => self.sockets.set_timer(key, at, Why::Linger { until }),
+            _ => self.sockets.doom(key, CloseReason::ConnectionLost),
         }
     }
 

@@ -264,7 +264,7 @@ impl Worker {
                 }
             }
             Why::Drain => self.sockets.doom(key, CloseReason::Shutdown),
-            Why::Linger => self.sockets.doom(key, CloseReason::ConnectionLost),
+            Why::Linger { until } => self.check_linger(key, until),
         }
     }
 

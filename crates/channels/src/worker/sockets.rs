@@ -26,8 +26,8 @@ use crate::{
     websocket::Decoder,
 };
 
-/// How long a client has to take the close frame and close its side.
-const LINGER: Duration = Duration::from_secs(3);
+/// How long a client has to take the close frame and close its side; while it goes on taking what was queued before the frame, again this long.
+pub(super) const LINGER: Duration = Duration::from_secs(3);
 
 /// One connection with all that belongs to it.
 pub(super) struct Socket {
@@ -50,7 +50,7 @@ pub(super) struct Socket {
     /// When the client will have used up what it may send, if it goes on at its full rate.
     pub(super) quota_at: Instant,
     /// Since when the kernel has taken none of what waits.
-    blocked_since: Option<Instant>,
+    pub(super) blocked_since: Option<Instant>,
     write_timer: bool,
     dirty: bool,
     ready: bool,
@@ -383,7 +383,8 @@ impl Sockets {
             socket.dirty = true;
             self.dirty.push(key);
         }
-        self.set_timer(key, now + LINGER, Why::Linger);
+        let until = now + LINGER.max(self.write_timeout);
+        self.set_timer(key, now + LINGER, Why::Linger { until });
     }
 
     /// Has it looked at by this time whether a socket may live on. There is one timer for that: one that fires earlier does as well.

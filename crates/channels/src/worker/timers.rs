@@ -32,8 +32,8 @@ pub(super) enum Why {
     Rate(u32),
     /// It is this socket's turn to be drained.
     Drain,
-    /// Its client has had time enough to take the close frame.
-    Linger,
+    /// Its client has had time enough to take the close frame, or has it at the latest then.
+    Linger { until: Instant },
 }
 
 impl Timers {

@@ -1,8 +1,11 @@
 //! The controls over HTTP.
 
+use std::{io::Read as _, time::Duration};
+
 use serde_json::{Value, json};
 
 use super::{Playground, Raw};
+use crate::wire::client::pause;
 
 #[test]
 fn what_is_published_reaches_every_member() {
@@ -48,6 +51,33 @@ fn sockets_are_disconnected_by_their_id_and_no_others() {
     nameless.expect_nothing();
     playground.control("/demo/disconnect?id=users_socket:nobody", b"");
     other.expect_nothing();
+}
+
+/// Who is megabytes behind, and reads on, gets them and learns why it was closed.
+#[test]
+fn a_slow_reader_is_told_why_it_is_disconnected() {
+    const LEN: usize = 16 << 20;
+    let playground = Playground::start();
+    let mut client = playground.open("/socket", "&socket_id=7");
+    client.join("1", "room:a", &json!({}));
+    client.say(&json!(["1", "2", "room:a", "binary_out", {"n": LEN, "b": 7}]));
+    // The first of it has come: all of it is queued.
+    let mut chunk = vec![0; 256 << 10];
+    let mut got = client.stream.read(&mut chunk).unwrap();
+    playground.control("/demo/disconnect?id=users_socket:7", b"");
+    let mut last = Vec::new();
+    loop {
+        let len = client.stream.read(&mut chunk).unwrap();
+        if len == 0 {
+            break;
+        }
+        got += len;
+        last = [last.as_slice(), &chunk[..len]].concat().split_off((last.len() + len).saturating_sub(16));
+        pause(Duration::from_millis(100));
+    }
+    assert!(got > LEN, "{got}");
+    assert_eq!(last[..4], *b"\x88\x0e\x03\xe9".as_slice());
+    assert_eq!(last[4..], *b"disconnected".as_slice());
 }
 
 /// The product's own call, which needs a key.
