@@ -54,7 +54,7 @@ pub(super) async fn read(
     );
     let bars: Vec<_> = answer.bars.iter().map(bar).collect();
     let body = json!({"symbol": symbol.as_str(), "interval": query.interval.name(), "bars": bars, "day": day});
-    Ok(json_answer(body.to_string().into()))
+    Ok(json_answer(body.to_string()))
 }
 
 fn query(params: &Params) -> Result<BarsQuery, Problem> {

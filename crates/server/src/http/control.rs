@@ -69,5 +69,5 @@ pub(super) async fn refresh(
     let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let answer =
         json!({"symbol": symbol.as_str(), "nodes": [{"node": node.id.name, "result": outcome, "took_us": took_us}]});
-    Ok(json_answer(answer.to_string().into()))
+    Ok(json_answer(answer.to_string()))
 }

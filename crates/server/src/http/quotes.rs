@@ -1,6 +1,6 @@
 //! `/v1/quotes`: publishing, and the latest values.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tickwire_market::{
@@ -17,7 +18,7 @@ use tickwire_market::{
 };
 
 use super::{Client, PathText, Writer, body, may_read, problem::Problem, symbol};
-use crate::app::Node;
+use crate::{app::Node, auth::Principal};
 
 const ACCEPTED_TYPES: &str = "application/json, application/x-ndjson, text/csv";
 
@@ -26,6 +27,9 @@ const REJECTIONS_MAX: usize = 1_000;
 
 /// Quotes of a page that asks for no number.
 const PAGE: usize = 500;
+
+/// Quotes that are written at once: some 16 KiB.
+const PIECE: usize = 64;
 
 /// `POST /v1/quotes`.
 pub(super) async fn publish(
@@ -104,22 +108,62 @@ pub(super) async fn list(
     if let Some(Err(error)) = after.map(tickwire_market::Symbol::new) {
         return Err(Problem::bad_request("invalid_params", format!("after: {error}.")));
     }
-    let quotes = node.market.list(after, limit);
-    // A page that is not full is the last one, whatever of it the client may see.
-    let next = (quotes.len() == limit).then(|| quotes.last().map(|last| last.symbol.to_string())).flatten();
-    let mut out = Vec::with_capacity(quotes.len() * 256 + 64);
-    out.extend_from_slice(b"{\"quotes\":[");
-    let visible = quotes.iter().filter(|latest| may_read(&node, &client.principal, &latest.symbol).is_ok());
-    for (index, latest) in visible.enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&latest.to_json());
+    let after = after.map(str::to_owned);
+    let mut listing = Listing { node, principal: client.principal, after, left: limit, begun: false, listed: false };
+    let first = listing.piece().unwrap_or_default();
+    if listing.left == 0 {
+        return Ok(json_answer(first));
     }
-    out.extend_from_slice(b"],\"next\":");
-    out.extend_from_slice(json!(next).to_string().as_bytes());
-    out.push(b'}');
-    Ok(json_answer(out.into()))
+    let first = stream::iter([Ok::<_, Infallible>(first)]);
+    let rest = stream::iter(std::iter::from_fn(move || listing.piece()).map(Ok));
+    Ok(json_answer(Body::from_stream(first.chain(rest))))
+}
+
+/// A list that is being answered, piece by piece as its client takes it: one that asks for many and reads none of them makes us hold little.
+struct Listing {
+    node: Arc<Node>,
+    principal: Principal,
+    /// The last symbol that was looked at.
+    after: Option<String>,
+    /// Symbols that may follow; 0 once the answer is complete.
+    left: usize,
+    begun: bool,
+    /// Whether a quote was written, behind which the next one needs a comma.
+    listed: bool,
+}
+
+impl Listing {
+    /// The next piece of the answer; `None` behind the last one.
+    fn piece(&mut self) -> Option<Bytes> {
+        if self.left == 0 {
+            return None;
+        }
+        let asked = self.left.min(PIECE);
+        let quotes = self.node.market.list(self.after.as_deref(), asked);
+        let mut out = Vec::with_capacity(quotes.len() * 256 + 64);
+        if !std::mem::replace(&mut self.begun, true) {
+            out.extend_from_slice(b"{\"quotes\":[");
+        }
+        for latest in &quotes {
+            if may_read(&self.node, &self.principal, &latest.symbol).is_err() {
+                continue;
+            }
+            if std::mem::replace(&mut self.listed, true) {
+                out.push(b',');
+            }
+            out.extend_from_slice(&latest.to_json());
+        }
+        // A page that is not full is the last one, whatever of it the client may see.
+        let last = quotes.last().filter(|_| quotes.len() == asked).map(|last| last.symbol.to_string());
+        self.left = if last.is_some() { self.left - asked } else { 0 };
+        if self.left == 0 {
+            out.extend_from_slice(b"],\"next\":");
+            out.extend_from_slice(json!(last).to_string().as_bytes());
+            out.push(b'}');
+        }
+        self.after = last;
+        Some(out.into())
+    }
 }
 
 /// `GET /v1/quotes/{symbol}`.
@@ -148,6 +192,6 @@ pub(super) async fn one(
 }
 
 /// An answer that is true for the moment only.
-pub(super) fn json_answer(body: Bytes) -> Response {
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
+pub(super) fn json_answer(body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body.into()).into_response()
 }

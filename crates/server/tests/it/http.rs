@@ -51,6 +51,30 @@ async fn quotes_are_taken_in_every_form() {
     node.end().await;
 }
 
+/// A long list is written piece by piece: the pieces make one whole, wherever a page ends.
+#[tokio::test]
+async fn a_list_of_any_length_is_whole() {
+    let node = TestNode::start(&[]).await;
+    let names: Vec<_> = (0..200).map(|number| format!("S{number:03}")).collect();
+    let quotes: Vec<_> = names.iter().map(|name| json!({"symbol": name, "bid": "1"})).collect();
+    node.publish(quotes.into()).await;
+    for limit in [1, 63, 64, 65, 127, 128, 129, 199, 200, 201, 1000] {
+        let (mut walked, mut after) = (Vec::new(), String::new());
+        loop {
+            let (status, page) = node.get(&format!("/v1/quotes?limit={limit}&after={after}")).await;
+            let symbols = page["quotes"].as_array().unwrap().iter().map(|quote| quote["symbol"].as_str().unwrap());
+            let symbols: Vec<_> = symbols.map(str::to_owned).collect();
+            assert!(status == 200 && symbols.len() <= limit, "limit {limit} after {after:?}");
+            walked.extend(symbols);
+            let Some(next) = page["next"].as_str() else { break };
+            assert_eq!(walked.last().map(String::as_str), Some(next), "limit {limit}");
+            next.clone_into(&mut after);
+        }
+        assert_eq!(walked, names, "limit {limit}");
+    }
+    node.end().await;
+}
+
 #[tokio::test]
 async fn a_bad_quote_costs_itself_only() {
     let node = TestNode::start(&[]).await;
