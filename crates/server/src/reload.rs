@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ::metrics::{counter, gauge};
+use tickwire_channels::Router;
 
 use crate::{
     app::Node,
@@ -129,8 +130,18 @@ enum ReloadError {
     Pattern(#[from] tickwire_channels::BadPattern),
 }
 
-async fn reload(node: &Arc<Node>, sources: &Sources) -> Result<(), ReloadError> {
-    let new = Config::load(sources.clone())?;
+/// A new state, ready to be put in force.
+struct Prepared {
+    live: Live,
+    router: Router,
+    level_changed: bool,
+    applied: Vec<String>,
+    waiting: Vec<String>,
+}
+
+/// All that can fail, before all that cannot be taken back. Blocks: it reads files.
+fn prepare(node: &Node, sources: Sources) -> Result<Prepared, ReloadError> {
+    let new = Config::load(sources)?;
     let old = node.live();
     let Plan { config, applied, waiting } = plan(&old.config, new);
     for warning in &config.warnings {
@@ -142,8 +153,19 @@ async fn reload(node: &Arc<Node>, sources: &Sources) -> Result<(), ReloadError> 
     };
     let level_changed = config.log.level != old.config.log.level;
     let live = Live::new(config, auth);
-    // All that can fail comes before all that cannot be taken back.
     let router = live.router(&node.market, &node.rooms)?;
+    if let Some(tls) = &node.tls {
+        // The files have just been found to be good; should they have changed since, the next look tells.
+        let _ = tls.reload();
+    }
+    Ok(Prepared { live, router, level_changed, applied, waiting })
+}
+
+async fn reload(node: &Arc<Node>, sources: &Sources) -> Result<(), ReloadError> {
+    let (reader, sources) = (Arc::clone(node), sources.clone());
+    let prepared = tokio::task::spawn_blocking(move || prepare(&reader, sources)).await;
+    let prepared = prepared.unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()))?;
+    let Prepared { live, router, level_changed, applied, waiting } = prepared;
     if level_changed {
         telemetry::set_level(&live.config.log.level);
     }
@@ -152,10 +174,6 @@ async fn reload(node: &Arc<Node>, sources: &Sources) -> Result<(), ReloadError> 
     let limits = &live.config.limits;
     node.door.set(limits.connections_for(settings::open_files()), limits);
     node.replace_live(live);
-    if let Some(tls) = &node.tls {
-        // The files have just been found to be good; should they have changed since, the next look tells.
-        let _ = tls.reload();
-    }
     node.feeds.replace(&feeds).await;
     report(&applied, &waiting);
     Ok(())
@@ -235,15 +253,67 @@ mod tests {
         assert_eq!(plan(&without(), with).applied, ["auth.jwt.hs256_secret_file: unset -> \"***\""]);
     }
 
-    /// Every key of the default file that is said to need a restart keeps its value, and no other one does.
+    /// A new key is either of a part that a reload replaces, or has to be in the table: there is no third kind.
     #[test]
-    fn the_table_and_the_deed_agree() {
+    fn every_key_either_changes_or_waits() {
+        let live = ["auth", "socket[0]", "channel[0]", "channel[1]", "drain", "demo", "limits", "log.level"];
+        for Entry { key, .. } in config(&[]).entries {
+            let changes = live
+                .iter()
+                .any(|part| key.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
+            assert!(changes || needs_restart(&key), "{key}: a part that a reload replaces, or one for NEEDS_RESTART?");
+        }
         for key in NEEDS_RESTART {
             assert!(needs_restart(key) && needs_restart(&format!("{key}.x")) && !needs_restart(&format!("{key}x")));
         }
-        for key in ["auth.publish", "socket[0].origins", "channel[1].kind", "feed[0].kind", "log.level", "drain.spread"]
-        {
-            assert!(!needs_restart(key), "{key}");
-        }
+    }
+
+    /// What is said to wait keeps its value, whichever part of the settings has it.
+    #[test]
+    fn what_waits_is_not_in_force() {
+        let old = config(&[]);
+        let changes = [
+            "node.zone=b",
+            "listen.http=127.0.0.1:2",
+            "cluster.name=other",
+            "market.ring=7",
+            "market.conflate_after=7ms",
+            "market.join_deadline=7s",
+            "runtime.compute_threads=7",
+            "log.format=json",
+            "limits.joins_per_second=7",
+            "limits.outbox_bytes=7MiB",
+            "limits.header_timeout=7s",
+            "limits.keep_alive_timeout=7s",
+        ];
+        let new = config(&changes);
+        let differ = |left: &Config, right: &Config| {
+            let parts = |config: &Config| {
+                let limits = &config.limits;
+                [
+                    format!("{:?}", config.node),
+                    format!("{:?}", config.listen),
+                    format!("{:?}", config.cluster),
+                    format!("{:?}", config.market),
+                    format!("{:?}", config.delivery),
+                    format!("{:?}", config.runtime),
+                    format!("{:?}", config.log.format),
+                    format!(
+                        "{:?}",
+                        (
+                            limits.joins_per_second,
+                            limits.outbox_bytes,
+                            limits.header_timeout,
+                            limits.keep_alive_timeout
+                        )
+                    ),
+                ]
+            };
+            parts(left).iter().zip(&parts(right)).filter(|(left, right)| left != right).count()
+        };
+        assert_eq!(differ(&old, &new), 8, "each part has a change");
+        let plan = plan(&old, new);
+        assert_eq!((plan.waiting.len(), plan.applied.len()), (changes.len(), 0), "{:?}", plan.applied);
+        assert_eq!(differ(&old, &plan.config), 0);
     }
 }
