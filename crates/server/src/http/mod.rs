@@ -13,6 +13,7 @@ mod page;
 pub(crate) mod problem;
 mod quotes;
 mod stream;
+mod unread;
 mod ws;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
@@ -64,6 +65,7 @@ pub(crate) fn router(node: &Arc<Node>) -> Router {
 async fn observe(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = method_label(request.method());
+    let request = unread::read_on(request);
     let answered = AssertUnwindSafe(async {
         point(Unit::Request, || request.uri().path());
         next.run(request).await
