@@ -59,9 +59,17 @@ pub enum Missing {
 /// What is wrong with a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenFault {
-    /// Not three parts of base64url with JSON in them, or longer than any token.
+    /// Not three parts of base64url with JSON in them.
     #[error("it is not a signed JSON web token")]
     Malformed,
+    /// Longer than any token may be.
+    #[error("it has {seen} bytes, expected at most {max}; sign one with fewer or shorter patterns")]
+    TooLong {
+        /// Its bytes.
+        seen: usize,
+        /// Those that it may have.
+        max: usize,
+    },
     /// The header names an algorithm that the key is not for.
     #[error("it is signed with {seen:?}, expected {expected}")]
     Algorithm {

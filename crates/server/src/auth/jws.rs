@@ -37,7 +37,7 @@ struct Header {
 impl<'a> Jws<'a> {
     pub(super) fn parse(token: &'a str) -> Result<Self, TokenFault> {
         if token.len() > BYTES_MAX {
-            return Err(TokenFault::Malformed);
+            return Err(TokenFault::TooLong { seen: token.len(), max: BYTES_MAX });
         }
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =

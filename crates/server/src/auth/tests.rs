@@ -90,6 +90,7 @@ fn tokens_are_taken_or_refused_by_code() {
             Err(("token_invalid", "claim \"publish\" has more than 256")),
         ),
         (json!({"exp": later, "sub": "x".repeat(257)}), Err(("token_invalid", "claim \"sub\""))),
+        (json!({"exp": later, "x": "x".repeat(8192)}), Err(("token_invalid", "bytes, expected at most 8192"))),
         (json!({"exp": later, "aud": "someone else"}), Err(("token_invalid", "claim \"aud\""))),
         (json!([1]), Err(("token_invalid", "wrong types"))),
         (json!(["ada", later, null, null, null, null, null]), Err(("token_invalid", "wrong types"))),

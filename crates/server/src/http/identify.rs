@@ -149,7 +149,9 @@ fn is_opaque(error: &AuthError, live: &Live) -> bool {
     let has_keys =
         jwt.hs256_secret.is_some() || !jwt.pem.is_empty() || jwt.jwks_file.is_some() || jwt.jwks_url.is_some();
     match error {
-        AuthError::KeyUnknown | AuthError::TokensOff | AuthError::TokenInvalid(TokenFault::Malformed) => true,
+        AuthError::KeyUnknown
+        | AuthError::TokensOff
+        | AuthError::TokenInvalid(TokenFault::Malformed | TokenFault::TooLong { .. }) => true,
         AuthError::TokenInvalid(_) => !has_keys,
         _ => false,
     }

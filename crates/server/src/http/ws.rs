@@ -102,8 +102,25 @@ fn with_reason(mut response: Response, code: &'static str) -> Response {
     response
 }
 
+/// An answer without a body; one that may be another one soon says when to come back.
 fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_passes_says_when_to_come_back() {
+        for (status, said) in [(429, true), (503, true), (403, false), (400, false)] {
+            let answer = with_reason(empty(StatusCode::from_u16(status).unwrap()), "busy");
+            assert_eq!(answer.headers().contains_key(header::RETRY_AFTER), said, "{status}");
+        }
+    }
 }
