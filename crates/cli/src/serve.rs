@@ -51,14 +51,20 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 async fn serve(config: Config, sources: Sources) -> Outcome {
+    let tls = config.listen.tls.is_some();
     let app = App::build(config).map_err(|error: BuildError| Failure::failed(error))?.reloads_from(sources);
     let signals = app.stop_handle().on_signals();
-    let http = app.addresses().http;
-    output::say(format_args!("tickwire {} is at http://{}/", env!("CARGO_PKG_VERSION"), reachable(http)));
+    let page = page(app.addresses().http, tls);
+    output::say(format_args!("tickwire {} is at {page}", env!("CARGO_PKG_VERSION")));
     tokio::select! {
         ended = app.run() => ended.map_err(Failure::failed),
         Err(error) = signals => Err(Failure::Failed(anyhow::Error::from(error).context("listen for signals"))),
     }
+}
+
+/// What to open in a browser on this machine.
+fn page(http: std::net::SocketAddr, tls: bool) -> String {
+    format!("{}://{}/", if tls { "https" } else { "http" }, reachable(http))
 }
 
 /// An address that a browser on this machine can open: nobody can connect to 0.0.0.0.
@@ -70,4 +76,20 @@ fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
         });
     }
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_where_a_browser_can_open_it() {
+        for (address, tls, url) in [
+            ("127.0.0.1:4000", false, "http://127.0.0.1:4000/"),
+            ("0.0.0.0:4000", true, "https://127.0.0.1:4000/"),
+            ("[::]:4000", false, "http://[::1]:4000/"),
+        ] {
+            assert_eq!(page(address.parse().unwrap(), tls), url);
+        }
+    }
 }
