@@ -179,7 +179,7 @@ path = \"/v1/x\"
             "t.toml:8:18: limits.header_timeout: 10 has no unit; a duration reads \"250ms\", \"10s\", \"1m\" or \"1h\"",
             "t.toml:10:2: drian: unknown key; did you mean drain?",
             "t.toml:14:8: socket[0].path: \"socket\" is not a path, for example \"/socket\"",
-            "t.toml:15:11: socket[0].origins: a list holds \"app.example\" is not an origin: expected https://host",
+            "t.toml:15:11: socket[0].origins: a list holds an entry that cannot be used: \"app.example\" is not an origin: expected https://host",
             "t.toml:16:12: socket[0].longpoll: \"on\" is neither true nor false",
             "t.toml:19:8: socket[1].path: \"/v1/x\" belongs to the HTTP API or the page",
             "\"market\" is not KEY=VALUE, for example limits.connections=1000 (from --set)",

@@ -95,7 +95,9 @@ impl Setting for Origins {
             Item::Text(_) => return Err("is neither \"same-host\", nor \"any\", nor a list of origins".to_owned()),
             _ => {}
         }
-        let rule = |text: String| text.parse::<OriginRule>().map_err(|error| format!("holds {error}"));
+        let rule = |text: String| {
+            text.parse::<OriginRule>().map_err(|error| format!("holds an entry that cannot be used: {error}"))
+        };
         let rules = Vec::<String>::read(node)?.into_iter().map(rule).collect::<Result<Vec<_>, _>>()?;
         if rules.is_empty() {
             Err("lets no page in; name origins, or use \"same-host\"".to_owned())
