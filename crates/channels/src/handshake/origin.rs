@@ -115,7 +115,7 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
         false => authority.find(':').unwrap_or(authority.len()),
     };
     let (host, rest) = authority.split_at(host_end);
-    if host.contains(['/', '?', '#', '@', ' ']) {
+    if host.contains(['/', '\\', '?', '#', '@', ' ']) {
         return None;
     }
     let port = match rest.strip_prefix(':') {

@@ -126,6 +126,7 @@ fn origins_are_compared_by_their_rule() {
         ("http://wild.example:81", false, true),
         ("ftp://a.b.wild.example", false, true),
         ("https://evilwild.example", false, false),
+        ("https://evil.example\\.wild.example", false, false),
         ("https://wild.example.evil", false, false),
         ("https://bare.example:1", false, true),
         ("https://sub.bare.example", false, false),
