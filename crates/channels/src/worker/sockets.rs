@@ -121,7 +121,7 @@ impl Socket {
     }
 
     /// Bytes that may wait behind the frame that is written next. A client of long polling cannot take any answer while it publishes: the
-    /// answers to as much as one request may carry must fit.
+    /// answer to the largest message must fit.
     fn outbox_bytes_max(&self, of_any: usize) -> usize {
         if self.link.is_poll() { of_any + self.info.limits.websocket.message_max } else { of_any }
     }

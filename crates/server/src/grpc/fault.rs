@@ -10,7 +10,11 @@ use crate::{
     admission::Refused,
     auth::AuthError,
     follow::{Ended, FollowError},
+    telemetry,
 };
+
+/// What the log says of a call that a limit, or the node's end, turns away.
+const CALL_REFUSED: &str = "a call is refused";
 
 /// The `domain` of every `ErrorInfo`.
 pub(super) const DOMAIN: &str = "tickwire";
@@ -53,7 +57,10 @@ impl Fault {
 
     /// UNAVAILABLE: the node is going away.
     pub(super) fn draining() -> Self {
-        Self::new(Code::Unavailable, "draining", "the node is being drained; another one answers").retryable()
+        let fault =
+            Self::new(Code::Unavailable, "draining", "the node is being drained; another one answers").retryable();
+        telemetry::refused("draining", CALL_REFUSED, &fault.message);
+        fault
     }
 
     /// DEADLINE_EXCEEDED: the time that the client has set is over.
@@ -96,6 +103,7 @@ impl From<Status> for Fault {
             // tonic's code for a message above the limit; the other implementations of gRPC have agreed on this one.
             let limit = super::MESSAGE_BYTES_MAX;
             let message = format!("{}; a message has at most {limit} bytes: send several", status.message());
+            telemetry::refused("body_too_large", CALL_REFUSED, &message);
             return Self::new(Code::ResourceExhausted, "body_too_large", message);
         }
         let message = status.message().to_owned();

@@ -12,11 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};
 
 use super::{Answers, Incoming, call::Call, fault::Fault};
-use crate::{
-    access,
-    app::Node,
-    auth::Who,
-};
+use crate::{access, app::Node, auth::Who};
 
 /// Rejections that an answer lists, as the API says.
 const REJECTIONS_MAX: usize = 1_000;
