@@ -55,9 +55,10 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 .PHONY: lint
-lint: $(PAGE)/node_modules/.package-lock.json ## Formatting, clippy, types of the page
+lint: $(PAGE)/node_modules/.package-lock.json ## Formatting, clippy, types of the page; whether the fuzz targets compile
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- --deny warnings
+	$(CARGO) check --manifest-path fuzz/Cargo.toml --target-dir "$(TARGET)" --locked --quiet
 	npm run --prefix $(PAGE) --silent check
 
 .PHONY: test

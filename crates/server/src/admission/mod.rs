@@ -78,6 +78,7 @@ pub(crate) struct Refused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
     Connections,
+    Sessions,
     ConnectionsPerAddress,
     ConnectionsPerUser,
     AcceptsPerAddress,
@@ -223,6 +224,7 @@ impl Refused {
     pub(crate) fn code(&self) -> &'static str {
         match self.limit {
             Limit::Connections => "too_many_connections",
+            Limit::Sessions => "too_many_sessions",
             Limit::ConnectionsPerAddress => "connections_per_address",
             Limit::ConnectionsPerUser => "connections_per_user",
             Limit::AcceptsPerAddress => "accepts_per_address",
@@ -240,7 +242,7 @@ impl Refused {
     /// 503 where another node may help, 429 where only waiting does.
     pub(crate) fn status(&self) -> StatusCode {
         match self.limit {
-            Limit::Connections => StatusCode::SERVICE_UNAVAILABLE,
+            Limit::Connections | Limit::Sessions => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::TOO_MANY_REQUESTS,
         }
     }
@@ -258,7 +260,7 @@ impl Refused {
     /// The key of the configuration that is the limit.
     pub(crate) fn key(&self) -> &'static str {
         match self.limit {
-            Limit::Connections => "limits.connections",
+            Limit::Connections | Limit::Sessions => "limits.connections",
             Limit::ConnectionsPerAddress => "limits.connections_per_address",
             Limit::ConnectionsPerUser => "limits.connections_per_user",
             Limit::AcceptsPerAddress => "limits.accepts_per_second_per_address",
@@ -270,6 +272,9 @@ impl Refused {
         match self.limit {
             Limit::Connections => {
                 "The node has as many connections as limits.connections allows. Try again later or at another node."
+            }
+            Limit::Sessions => {
+                "The node has as many sessions of long polling as it takes, half of limits.connections. Try again later or at another node."
             }
             Limit::ConnectionsPerAddress => {
                 "Your address has as many connections as limits.connections_per_address allows. Close some, or share one: a socket carries many channels."
@@ -285,7 +290,7 @@ impl Refused {
 
     /// Counts it, and logs it at a bounded rate.
     pub(crate) fn tell(&self, peer: SocketAddr) {
-        static LOGGED: [Throttle; 4] = [const { Throttle::new(Duration::from_secs(1)) }; 4];
+        static LOGGED: [Throttle; 5] = [const { Throttle::new(Duration::from_secs(1)) }; 5];
         metrics::refused(self.label());
         if let Some(held_back) = LOGGED[self.limit as usize].pass(Instant::now()) {
             tracing::warn!(code = self.code(), %peer, held_back, "refused: {}", self.detail());

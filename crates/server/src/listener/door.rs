@@ -29,6 +29,9 @@ pub(crate) struct Door {
     pub(super) explanations: Arc<Semaphore>,
     /// Event streams and subscriptions: as many as connections, since one connection may carry many of them.
     streams: Arc<AtomicUsize>,
+    /// Sessions of long polling: one connection can open any number of them. Half as many as connections, and none of their places, so that
+    /// those who poll keep nobody else out.
+    sessions: Arc<AtomicUsize>,
     /// What one address and one user may have of it.
     pub(crate) admission: Admission,
 }
@@ -75,6 +78,7 @@ impl Door {
             next: parking_lot::Mutex::new(Instant::now()),
             explanations: Arc::new(Semaphore::new(64)),
             streams: Arc::default(),
+            sessions: Arc::default(),
             admission: Admission::new(limits),
         }
     }
@@ -98,16 +102,16 @@ impl Door {
 
     /// Takes a place among the connections.
     fn enter(&self) -> Result<Arc<Permit>, Refused> {
-        self.place(&self.open).map(Arc::new).ok_or_else(|| Refused::now(Limit::Connections))
+        self.place(&self.open, self.open_max()).map(Arc::new).ok_or_else(|| Refused::now(Limit::Connections))
     }
 
     /// Takes a place among the event streams and subscriptions.
     pub(crate) fn enter_stream(&self) -> Option<Permit> {
-        self.place(&self.streams)
+        self.place(&self.streams, self.open_max())
     }
 
-    fn place(&self, taken: &Arc<AtomicUsize>) -> Option<Permit> {
-        let more = |places| (places < self.open_max()).then_some(places + 1);
+    fn place(&self, taken: &Arc<AtomicUsize>, max: usize) -> Option<Permit> {
+        let more = |places| (places < max).then_some(places + 1);
         taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then(|| Permit(Arc::clone(taken)))
     }
 
@@ -168,7 +172,8 @@ impl Door {
             Via::Direct | Via::Proxy => self.admission.connect(connection.peer.ip(), Instant::now())?,
             Via::ProxyItself => None,
         };
-        self.permit(Some(self.enter()?), address.map(Arc::new), user)
+        let place = self.place(&self.sessions, (self.open_max() / 2).max(1)).map(Arc::new);
+        self.permit(Some(place.ok_or_else(|| Refused::now(Limit::Sessions))?), address.map(Arc::new), user)
     }
 
     fn permit(
@@ -264,6 +269,21 @@ mod tests {
         drop(socket);
         assert!(request("10.0.0.1:5", "203.0.113.1").is_ok());
         drop(other);
+    }
+
+    /// Whoever opens sessions without end keeps out those who poll, and nobody else.
+    #[test]
+    fn sessions_take_no_place_of_a_connection() {
+        let door = door(4, |_| {});
+        let connection = connect(&door, "203.0.113.1:1").unwrap();
+        let open = || door.admit_session(&connection, None);
+        let sessions = (open().unwrap(), open().unwrap());
+        assert_eq!(open().unwrap_err().code(), "too_many_sessions");
+        let others: Vec<_> = (2..5).map(|port| connect(&door, &format!("203.0.113.1:{port}")).unwrap()).collect();
+        assert!(connect(&door, "203.0.113.1:9").is_err());
+        drop(sessions);
+        assert!(open().is_ok());
+        drop(others);
     }
 
     #[test]

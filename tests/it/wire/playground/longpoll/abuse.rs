@@ -103,7 +103,7 @@ fn a_flood_of_polls_with_one_token() {
 }
 
 #[test]
-fn sessions_count_as_connections() {
+fn sessions_are_bounded_and_keep_no_socket_out() {
     let playground = Playground::with(&["limits.connections=30"]);
     let mut client = Raw::connect(playground.address);
     let mut opened = 0;
@@ -115,7 +115,9 @@ fn sessions_count_as_connections() {
         }
         opened += 1;
     };
-    assert!((20..=29).contains(&opened), "{opened}");
+    assert_eq!(opened, 15, "half of the connections");
     assert_eq!((refused.status, refused.body.as_slice()), (503, &br#"{"status":500}"#[..]));
     assert!(refused.header("retry-after").is_some());
+    let sockets: Vec<_> = (0..20).map(|_| playground.upgrade("/socket/websocket?vsn=2.0.0", &[])).collect();
+    assert!(sockets.iter().all(|(_, answer)| answer.status == 101));
 }
