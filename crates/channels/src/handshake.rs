@@ -130,6 +130,14 @@ fn check_upgrade(request: &UpgradeRequest<'_>) -> Result<String, &'static str> {
     if request.single("sec-websocket-version") != Some(b"13") {
         return Err("the header Sec-WebSocket-Version must be 13");
     }
+    if request.single("host").is_none() {
+        return Err("the header Host must come exactly once");
+    }
+    // What stood there would be taken for frames.
+    let has_length = request.values("content-length").any(|length| length.trim_ascii() != b"0");
+    if has_length || request.values("transfer-encoding").next().is_some() {
+        return Err("the request must have no body");
+    }
     // Read as absent, a repeated one would pass as a client that is no browser.
     if request.values("origin").count() > 1 {
         return Err("the header Origin must come only once");

@@ -136,6 +136,8 @@ fn what_is_no_upgrade_is_a_bad_request() {
             ("Sec-WebSocket-Version", None),
             ("Sec-WebSocket-Version", Some("8")),
             ("Sec-WebSocket-Version", Some("14")),
+            ("Host", None),
+            ("Content-Length", Some("5")),
         ] {
             let answer = ask(address, &request("/socket/websocket?vsn=2.0.0", &with(name, value)));
             assert_eq!(answer.status, 400, "{name}: {value:?}");

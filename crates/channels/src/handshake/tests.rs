@@ -48,6 +48,11 @@ fn headers_are_case_insensitive_and_connection_is_a_list() {
         (&[("Sec-WebSocket-Key", "not base64 at all!!!!")], 400),
         (&[("Sec-WebSocket-Version", "absent")], 400),
         (&[("Sec-WebSocket-Version", "8")], 400),
+        (&[("Host", "absent")], 400),
+        (&[("Host", "a"), ("host", "b")], 400),
+        (&[("Content-Length", "0")], 101),
+        (&[("Content-Length", "5")], 400),
+        (&[("Transfer-Encoding", "chunked")], 400),
     ] {
         assert_eq!(status(changes), expected, "{changes:?}");
     }

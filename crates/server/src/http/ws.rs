@@ -94,7 +94,12 @@ async fn adopt(node: &Node, on_upgrade: OnUpgrade, info: Arc<SocketInfo>) {
 fn refuse(refusal: &Refusal, mount: &Mount) -> Response {
     identify::log_handshake(refusal, mount);
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
-    with_reason(empty(status), refusal.code())
+    let mut response = with_reason(empty(status), refusal.code());
+    if matches!(refusal, Refusal::NotAnUpgrade(_)) {
+        // RFC 6455 §4.4: a client of another version learns which one is spoken.
+        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    response
 }
 
 fn with_reason(mut response: Response, code: &'static str) -> Response {
