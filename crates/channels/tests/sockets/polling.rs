@@ -133,12 +133,11 @@ fn a_poll_that_is_lost_loses_no_message() {
         // It goes before there is anything.
         assert!(pin!(server.workers.poll(poller.id, PATIENCE)).now_or_never().is_none());
     });
-    poller.take(&[&push_me(1)]);
     {
         // It goes when it has been answered, and nobody has looked at the answer yet.
         let mut lost = pin!(server.workers.poll(poller.id, PATIENCE));
         server.runtime.block_on(async { assert!(lost.as_mut().now_or_never().is_none()) });
-        poller.take(&[]);
+        poller.take(&[&push_me(1)]);
         poller.take(&[]);
     }
     poller.take(&[&push_me(2)]);
