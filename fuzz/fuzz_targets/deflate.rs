@@ -5,9 +5,9 @@
 use libfuzzer_sys::fuzz_target;
 use tickwire_channels::{
     deflate::{Window, compressed_frame, inflate, negotiate},
-    websocket::{Decoder, Incoming, Limits, Opcode, ProtocolError},
+    websocket::{Decoder, Incoming, Limits, Opcode},
 };
-use tickwire_fuzz::pieces;
+use tickwire_fuzz::{Outcome, pieces};
 
 const LIMITS: Limits = Limits { frame_max: 400, message_max: 2_000 };
 
@@ -48,20 +48,8 @@ fn bounded(compressed: &[u8]) {
     }
 }
 
-type Outcome = (Vec<Incoming>, Option<ProtocolError>);
-
 fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let (mut decoder, mut messages) = (Decoder::with_deflate(), Vec::new());
-    for mut piece in pieces {
-        loop {
-            match decoder.decode(&mut piece, &LIMITS) {
-                Ok(Some(incoming)) => messages.push(incoming),
-                Ok(None) => break,
-                Err(error) => return (messages, Some(error)),
-            }
-        }
-    }
-    (messages, None)
+    tickwire_fuzz::decode(Decoder::with_deflate(), &LIMITS, pieces)
 }
 
 fn framed(data: &[u8]) {

@@ -2,28 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tickwire_channels::websocket::{Decoder, Incoming, Limits, Opcode, ProtocolError, write_masked_frame};
-use tickwire_fuzz::{peak_of, pieces};
+use tickwire_channels::websocket::{Decoder, Incoming, Limits, Opcode, write_masked_frame};
+use tickwire_fuzz::{Outcome, peak_of, pieces};
 
 /// Small, so that small inputs reach them.
 const LIMITS: Limits = Limits { frame_max: 160, message_max: 200 };
 
-/// Everything that was understood, and what ended it.
-type Outcome = (Vec<Incoming>, Option<ProtocolError>);
-
 fn decode<'a>(deflate: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let (mut decoder, mut messages) = (decoder(deflate), Vec::new());
-    for mut piece in pieces {
-        loop {
-            match decoder.decode(&mut piece, &LIMITS) {
-                Ok(Some(incoming)) => messages.push(incoming),
-                Ok(None) => break,
-                Err(error) => return (messages, Some(error)),
-            }
-        }
-        assert!(piece.is_empty(), "bytes are left over");
-    }
-    (messages, None)
+    tickwire_fuzz::decode(decoder(deflate), &LIMITS, pieces)
 }
 
 fn decoder(deflate: bool) -> Decoder {

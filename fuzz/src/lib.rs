@@ -4,6 +4,7 @@ mod json;
 pub mod quotes;
 
 use peak_alloc::PeakAlloc;
+use tickwire_channels::websocket::{Decoder, Incoming, Limits, ProtocolError};
 
 pub use json::{Json, nests_deeper_than};
 
@@ -33,6 +34,25 @@ pub fn pieces(data: &[u8]) -> Vec<&[u8]> {
         rest = tail;
     }
     pieces
+}
+
+/// Everything that was understood of a client's frames, and what ended it.
+pub type Outcome = (Vec<Incoming>, Option<ProtocolError>);
+
+/// Decodes frames that come in pieces.
+pub fn decode<'a>(mut decoder: Decoder, limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let mut messages = Vec::new();
+    for mut piece in pieces {
+        loop {
+            match decoder.decode(&mut piece, limits) {
+                Ok(Some(incoming)) => messages.push(incoming),
+                Ok(None) => break,
+                Err(error) => return (messages, Some(error)),
+            }
+        }
+        assert!(piece.is_empty(), "bytes are left over");
+    }
+    (messages, None)
 }
 
 /// Whether one text is somewhere in another.

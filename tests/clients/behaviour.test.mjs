@@ -1,7 +1,7 @@
 // Every client library, over every transport it knows, finds the same server.
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
-import { behaviours, closeAll } from "./behaviours.mjs";
+import { behaviours, closeAll, play } from "./behaviours.mjs";
 import { clients } from "./clients.mjs";
 import { Proxy } from "./proxy.mjs";
 import { eventually, mint, Server } from "./server.mjs";
@@ -31,26 +31,7 @@ after(async () => {
   await server?.stop();
 });
 
-let names = 0;
-for (const client of clients) {
-  if (client.missing) {
-    test(client.name, { skip: client.missing });
-    continue;
-  }
-  describe(client.name, () => {
-    const connections = [];
-    afterEach(() => closeAll(connections));
-    const open = (params = {}, options = {}) => {
-      const connection = client.open({ url: server.socket(), params, ...options });
-      connections.push(connection);
-      return connection;
-    };
-    for (const { name, needs, run } of behaviours) {
-      if (!needs.every((what) => client.can.has(what))) continue;
-      test(name, () => run({ server, proxy, client, open, token, own: `OWN${(names += 1)}` }));
-    }
-  });
-}
+play(behaviours, () => ({ server, proxy, token }));
 
 describe("authToken", () => {
   const connections = [];

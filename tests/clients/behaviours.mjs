@@ -1,5 +1,7 @@
 // What every client library must find this server to do. Each one is a fact; `needs` is what a library must be able to do to see it.
 import assert from "node:assert/strict";
+import { afterEach, describe, test } from "node:test";
+import { clients } from "./clients.mjs";
 import { Ledger } from "./ledger.mjs";
 import { eventually } from "./server.mjs";
 
@@ -223,3 +225,29 @@ export async function closeAll(connections) {
   await Promise.all(connections.splice(0).map((connection) => connection.close()));
 }
 
+/**
+ * Plays each behaviour with each client that is able to. `stage` is asked once the suite has begun, and says what there is beside the client: the
+ * server at least.
+ */
+export function play(behaviours, stage) {
+  let names = 0;
+  for (const client of clients) {
+    if (client.missing) {
+      test(client.name, { skip: client.missing });
+      continue;
+    }
+    describe(client.name, () => {
+      const connections = [];
+      afterEach(() => closeAll(connections));
+      const open = (params = {}, options = {}) => {
+        const connection = client.open({ url: stage().server.socket(), params, ...options });
+        connections.push(connection);
+        return connection;
+      };
+      for (const { name, needs, run } of behaviours) {
+        if (!needs.every((what) => client.can.has(what))) continue;
+        test(name, () => run({ ...stage(), client, open, own: `OWN${(names += 1)}` }));
+      }
+    });
+  }
+}

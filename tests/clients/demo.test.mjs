@@ -2,8 +2,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { libraries, PhoenixClient } from "./adapters/phoenix.mjs";
-import { closeAll } from "./behaviours.mjs";
-import { clients } from "./clients.mjs";
+import { closeAll, play } from "./behaviours.mjs";
 import { Proxy } from "./proxy.mjs";
 import { eventually, Server } from "./server.mjs";
 
@@ -153,26 +152,7 @@ let server;
 before(async () => { server = await Server.startFile("config/demo.toml"); });
 after(async () => { await server?.stop(); });
 
-let names = 0;
-for (const client of clients) {
-  if (client.missing) {
-    test(client.name, { skip: client.missing });
-    continue;
-  }
-  describe(client.name, () => {
-    const connections = [];
-    afterEach(() => closeAll(connections));
-    const open = (params = {}, options = {}) => {
-      const connection = client.open({ url: server.socket(), params, ...options });
-      connections.push(connection);
-      return connection;
-    };
-    for (const { name, needs, run } of behaviours) {
-      if (!needs.every((what) => client.can.has(what))) continue;
-      test(name, () => run({ server, client, open, own: `own${(names += 1)}` }));
-    }
-  });
-}
+play(behaviours, () => ({ server }));
 
 describe("transports", () => {
   const connections = [];

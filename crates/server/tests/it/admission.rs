@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _};
 
-use crate::node::{PATIENCE, Socket, TestNode, eventually};
+use crate::node::{Socket, TestNode, eventually, rest};
 
 const PROXY: &str = r#"limits.trusted_proxies=["127.0.0.0/8"]"#;
 
@@ -26,13 +26,6 @@ async fn open_for(node: &TestNode, client: &str, query: &str) -> Result<Socket, 
         }
         Err(other) => panic!("expected a refusal, seen {other:?}"),
     }
-}
-
-async fn rest(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-    let _ = read.expect("the node ends the connection in time");
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]

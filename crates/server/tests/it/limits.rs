@@ -7,16 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::node::{PATIENCE, TestNode};
-
-/// Reads until the connection ends: what was answered.
-async fn rest(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-    // A reset ends it as well.
-    let _ = read.expect("the node ends the connection in time");
-    String::from_utf8_lossy(&answer).into_owned()
-}
+use crate::node::{PATIENCE, TestNode, rest};
 
 #[tokio::test]
 async fn who_does_not_finish_the_head_of_a_request_is_hung_up_on() {

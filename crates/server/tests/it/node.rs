@@ -9,7 +9,7 @@ use tickwire_server::{
     auth::{Grant, mint, unix_now},
     config::{Config, Sources},
 };
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, task::JoinHandle};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
     tungstenite::{self, Message},
@@ -107,6 +107,15 @@ impl TestNode {
         self.stop.request();
         tokio::time::timeout(PATIENCE, self.ended).await.expect("the drain ends").unwrap().unwrap();
     }
+}
+
+/// Reads until the connection ends: what was answered.
+pub(crate) async fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    // A reset ends it as well.
+    let _ = read.expect("the node ends the connection in time");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Waits until something holds.

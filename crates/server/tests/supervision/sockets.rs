@@ -1,9 +1,8 @@
 //! Sockets, channels, joins, sessions of long polling and the workers that own them.
 
 use tickwire_faults::{Unit, arm};
-use tokio::sync::Mutex;
 
-use crate::witness::{CLIENTS, CRASHES, Watched, Wire, many};
+use crate::witness::{CLIENTS, CRASHES, Watched, Wire, clients, many};
 
 const HEARTBEAT: &str = r#"[null,"1","phoenix","heartbeat",{}]"#;
 const BEATEN: &str = r#"[null,"1","phoenix","phx_reply",{"status":"ok","response":{}}]"#;
@@ -39,8 +38,7 @@ async fn a_channel_that_crashes_ends_alone_and_can_be_joined_again() {
     .await;
     let armed = arm(Unit::Channel, "room:crash", CRASHES);
     let node = &watched.node;
-    let sockets = futures_util::future::join_all((0..CLIENTS).map(|_| Wire::socket(node))).await;
-    let sockets: Vec<_> = sockets.into_iter().map(Mutex::new).collect();
+    let sockets = clients(|| Wire::socket(node)).await;
     many(CRASHES, async |index| {
         let mut socket = sockets[(index % CLIENTS) as usize].lock().await;
         socket.say(JOIN).await;
@@ -59,8 +57,7 @@ async fn a_join_that_crashes_is_refused_alone() {
     let watched = Watched::start(&[]).await;
     let armed = arm(Unit::Join, "room:crash", CRASHES);
     let node = &watched.node;
-    let sockets = futures_util::future::join_all((0..CLIENTS).map(|_| Wire::socket(node))).await;
-    let sockets: Vec<_> = sockets.into_iter().map(Mutex::new).collect();
+    let sockets = clients(|| Wire::socket(node)).await;
     many(CRASHES, async |index| {
         let mut socket = sockets[(index % CLIENTS) as usize].lock().await;
         socket.say(JOIN).await;
@@ -126,8 +123,7 @@ async fn a_delivery_that_crashes_closes_the_sockets_of_its_topic() {
 async fn a_session_of_long_polling_that_crashes_is_gone_alone() {
     let mut watched = Watched::start(&[]).await;
     let node = &watched.node;
-    let wires = futures_util::future::join_all((0..CLIENTS).map(|_| Wire::open(node))).await;
-    let wires: Vec<_> = wires.into_iter().map(Mutex::new).collect();
+    let wires = clients(|| Wire::open(node)).await;
     many(CRASHES, async |index| {
         let mut wire = wires[(index % CLIENTS) as usize].lock().await;
         let (status, answer) = wire.request("GET /socket/longpoll?vsn=2.0.0", "").await;

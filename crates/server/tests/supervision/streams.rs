@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::json;
 use tickwire_faults::{Unit, arm};
 use tickwire_proto::v1::{GetQuoteRequest, SubscribeRequest, market_service_client::MarketServiceClient};
-use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, sync::Mutex};
+use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _};
 
 use crate::{
     node::TestNode,
-    witness::{CLIENTS, CRASHES, Watched, Wire, fired, many},
+    witness::{CLIENTS, CRASHES, Watched, Wire, clients, fired, many},
 };
 
 /// Streams that are open at the same time.
@@ -19,8 +19,7 @@ const STREAMS: u64 = 100;
 async fn a_request_that_crashes_is_answered_and_its_connection_serves_on() {
     let watched = Watched::start(&[]).await;
     let armed = arm(Unit::Request, "/v1/quotes/CRASH", CRASHES);
-    let wires = futures_util::future::join_all((0..CLIENTS).map(|_| Wire::open(&watched.node))).await;
-    let wires: Vec<_> = wires.into_iter().map(Mutex::new).collect();
+    let wires = clients(|| Wire::open(&watched.node)).await;
     many(CRASHES, async |index| {
         let mut wire = wires[(index % CLIENTS) as usize].lock().await;
         let (status, problem) = wire.request("GET /v1/quotes/CRASH", "").await;

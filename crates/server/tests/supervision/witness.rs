@@ -144,6 +144,12 @@ impl Held {
     }
 }
 
+/// Opens a connection for each client; whoever uses one has it to itself for as long.
+pub(crate) async fn clients<T: Future<Output = Wire>>(open: impl Fn() -> T) -> Vec<Mutex<Wire>> {
+    let wires = futures_util::future::join_all((0..CLIENTS).map(|_| open())).await;
+    wires.into_iter().map(Mutex::new).collect()
+}
+
 /// Does something so many times, by several clients at once.
 pub(crate) async fn many<T: Future<Output = ()>>(times: u64, one: impl Fn(u64) -> T) {
     let (one, began) = (&one, Instant::now());
