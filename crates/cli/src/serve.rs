@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tickwire_server::{
-    App, BuildError,
+    App, BuildError, Layout,
     config::{Config, Sources},
     telemetry,
 };
@@ -43,7 +43,9 @@ pub(crate) fn run(args: Args) -> Outcome {
         tracing::warn!("{warning}");
     }
     // The sockets have threads of their own; what is left for the runtime is HTTP, gRPC, feeds and timers.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("runtime").build();
+    let io_threads = Layout::of(&config.runtime).io_threads();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(io_threads).thread_name("runtime").enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(anyhow::Error::from(error).context("start the runtime")))?;
     let outcome = runtime.block_on(Box::pin(serve(config, sources)));
     runtime.shutdown_timeout(LAST_GRACE);

@@ -26,6 +26,7 @@ use crate::{
     feeds::RunningFeeds,
     grpc, http,
     idempotency::Idempotency,
+    layout::Layout,
     lifecycle::{Check, Failed, Health, Stop, Tasks},
     listener::{self, BindError, Door, Port},
     live::Live,
@@ -306,8 +307,10 @@ fn build_node(config: Config, development: Option<DevKey>, root: &Tasks, started
     let session_tokens = http::longpoll::SessionTokens::random(id.clone()).ok_or(BuildError::Randomness)?;
     let pubsub = PubSub::new(lone.clone());
     let auth = Arc::new(Auth::new(&accepting(&config, development.as_ref())));
+    let layout = Layout::of(&config.runtime);
+    layout.report(tokio::runtime::Handle::current().metrics().num_workers());
     let (bars, bars_workers) =
-        Bars::start(&settings::bars(&config)).map_err(|cause| BuildError::Threads { what: "the bars", cause })?;
+        Bars::start(&settings::bars(&layout)).map_err(|cause| BuildError::Threads { what: "the bars", cause })?;
     let seams = MarketSeams {
         members: lone.clone(),
         peers: lone,
@@ -324,7 +327,7 @@ fn build_node(config: Config, development: Option<DevKey>, root: &Tasks, started
     let feeds = RunningFeeds::new(settings::MarketSink(market.clone()), inner.branch());
     let tls = config.listen.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
     let door = Arc::new(Door::new(config.limits.connections_for(settings::open_files()), &config.limits));
-    let mut workers = settings::workers(config);
+    let mut workers = settings::workers(config, &layout);
     let limiting = Arc::clone(&door);
     workers.join_limit = Some(Arc::new(move |socket, now| limiting.admission.join(socket, now)));
     let workers = Workers::start(workers, router, &pubsub, &tokio::runtime::Handle::current(), inner.tracker())

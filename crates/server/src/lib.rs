@@ -17,6 +17,7 @@ mod follow;
 mod grpc;
 mod http;
 mod idempotency;
+mod layout;
 mod lifecycle;
 mod listener;
 mod live;
@@ -32,6 +33,7 @@ mod topics;
 
 pub use admission::Network;
 pub use app::{Addresses, App, BuildError};
+pub use layout::Layout;
 pub use lifecycle::{Failed, Stop};
 pub use listener::BindError;
 pub use settings::raise_open_files;

@@ -30,6 +30,10 @@ pub(crate) const UNITS: &str = "tickwire_unit_exits_total";
 pub(crate) const RELOADS: &str = "tickwire_config_reloads_total";
 /// Whether the last attempt to read the configuration succeeded, 0 or 1.
 pub(crate) const RELOAD_OK: &str = "tickwire_config_last_reload_successful";
+/// Threads that the node was started with, by `kind` (worker, compute, io).
+pub(crate) const THREADS: &str = "tickwire_threads";
+/// Cores that the process may use at once.
+pub(crate) const CORES: &str = "tickwire_cores";
 /// Members of the cluster, by `state`.
 pub(crate) const MEMBERS: &str = "tickwire_cluster_members";
 /// Whether the node is ready, 0 or 1.
@@ -66,6 +70,8 @@ pub(crate) fn describe() {
     describe_counter!(UNITS, Unit::Count, "Tasks that ended before their time, by outcome");
     describe_counter!(RELOADS, Unit::Count, "Attempts to read the configuration anew, by outcome");
     describe_gauge!(RELOAD_OK, Unit::Count, "Whether the last attempt to read the configuration succeeded");
+    describe_gauge!(THREADS, Unit::Count, "Threads that the node was started with, by kind");
+    describe_gauge!(CORES, Unit::Count, "Cores that the process may use at once");
     describe_gauge!(MEMBERS, Unit::Count, "Members of the cluster, by state");
     describe_gauge!(READY, Unit::Count, "Whether the node is ready");
     describe_gauge!(TOKEN_KEYS, Unit::Count, "Keys that verify tokens, by source");

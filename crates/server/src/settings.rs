@@ -1,6 +1,6 @@
 //! What the configuration means to the crates that this one wires, where it is not written in their own types.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use rustix::process::{Resource, Rlimit};
 use tickwire_channels::{MountLimits, WorkersConfig, websocket};
@@ -10,7 +10,10 @@ use tickwire_market::{
     feed::{Offered, QuoteSink, SinkError},
 };
 
-use crate::config::{Config, SocketMount};
+use crate::{
+    config::{Config, SocketMount},
+    layout::Layout,
+};
 
 /// Lets the process open as many files as its hard limit allows: each connection is one, and the usual soft limit is for programs that
 /// wait with `select`. Called by the binary; a library has no business with limits of its process.
@@ -28,32 +31,22 @@ pub(crate) fn open_files() -> u64 {
 }
 
 /// Those of derived computations.
-pub(crate) fn bars(config: &Config) -> BarsConfig {
-    BarsConfig { threads: config.runtime.compute_threads, ..BarsConfig::default() }
+pub(crate) fn bars(layout: &Layout) -> BarsConfig {
+    BarsConfig { threads: layout.compute_threads(), ..BarsConfig::default() }
 }
 
 /// The socket workers'.
-pub(crate) fn workers(config: &Config) -> WorkersConfig {
+pub(crate) fn workers(config: &Config, layout: &Layout) -> WorkersConfig {
     /// The market answers a slow join within its own deadline, with what this node has: this one is for what hangs altogether.
     const BEYOND_MARKET: Duration = Duration::from_secs(3);
-    let pin = config.runtime.pin.then(|| Arc::new(pin_to_core) as Arc<dyn Fn(usize) + Send + Sync>);
     WorkersConfig {
-        workers: config.runtime.workers.unwrap_or(0),
+        workers: layout.workers(),
         conflate_after: config.delivery.conflate_after,
         outbox_bytes_max: config.limits.outbox_bytes,
         join_timeout: config.delivery.join_deadline + BEYOND_MARKET,
         joins_per_second: NonZeroU32::new(config.limits.joins_per_second),
-        on_thread_start: pin,
+        on_thread_start: layout.on_worker_start(),
         ..WorkersConfig::default()
-    }
-}
-
-fn pin_to_core(worker: usize) {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(worker % cores);
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-        tracing::warn!(worker, %error, "cannot pin a socket worker to its core");
     }
 }
 

@@ -190,8 +190,16 @@ fn runtime(s: &Section<'_>) -> RuntimeConfig {
     RuntimeConfig {
         workers: s.auto("workers", 1, 1_024),
         compute_threads: s.between("compute_threads", 1, 1, 64),
-        pin: s.value("pin", false),
+        pin: pin(s),
     }
+}
+
+fn pin(s: &Section<'_>) -> bool {
+    let pin = s.value("pin", false);
+    if pin && !cfg!(target_os = "linux") {
+        s.problem("pin", "threads can be kept to a core on Linux only; leave it false here");
+    }
+    pin
 }
 
 fn log(s: &Section<'_>) -> LogConfig {
