@@ -8,6 +8,7 @@ mod model;
 mod refusals;
 mod reload;
 mod replay;
+mod runtime;
 mod secrets;
 mod supervision;
 mod tidy;

@@ -320,6 +320,24 @@ fn a_queue_without_room_refuses_at_once_and_the_gap_is_marked() {
     });
 }
 
+/// The symbols are divided among the threads, and each thread has one queue: what one symbol gets, it gets in order.
+#[test]
+fn several_threads_roll_up_each_symbol_in_order() {
+    let (bars, workers) = Bars::start(&BarsConfig { threads: 4, ..quick() }).unwrap();
+    let names: Vec<_> = (0..50).map(|index| format!("S{index}")).collect();
+    for round in 0..200_i64 {
+        let price = (round + 1).to_string();
+        let batch: Vec<_> = names.iter().map(|name| update(name, Some(SECOND + round), 0, &price, &price)).collect();
+        bars.offer(&batch);
+    }
+    drop(workers);
+    for name in &names {
+        let answer = seconds_of(&bars, name);
+        let [bar] = &answer.bars[..] else { panic!("{name}: {answer:?}") };
+        assert_eq!(shown(bar), "1000000 1 200 1 200 ×200 r0", "{name}");
+    }
+}
+
 #[test]
 fn stopping_finishes_what_waits_and_later_offers_are_harmless() {
     let (bars, workers) = Bars::start(&quick()).unwrap();

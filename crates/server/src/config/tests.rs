@@ -192,6 +192,29 @@ path = \"/v1/x\"
     );
 }
 
+#[test]
+fn threads_that_cannot_be_are_told() {
+    let seen = "[runtime]\nworkers = 10000\ncompute_threads = 0\npin = 1\n";
+    check_problems(
+        seen,
+        &[],
+        &[],
+        &[
+            "t.toml:2:11: runtime.workers: 10000 is out of range, expected 1 to 1024",
+            "t.toml:3:19: runtime.compute_threads: 0 is out of range, expected 1 to 64",
+            "t.toml:4:7: runtime.pin: 1 is neither true nor false",
+        ],
+    );
+    for bad in ["workers=0", "workers=all", "workers=-1", "workers=1.5", "compute_threads=65", "compute_threads=auto"] {
+        let problems = load("", &[], &[&format!("runtime.{bad}")]).expect_err(bad);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("runtime."), "{problems:?}");
+    }
+    let config = load("", &[("TICKWIRE_RUNTIME__WORKERS", "1024")], &["runtime.compute_threads=64"]).unwrap();
+    assert_eq!((config.runtime.workers, config.runtime.compute_threads), (Some(1024), 64));
+    assert_eq!(load("", &[], &["runtime.workers=auto"]).unwrap().runtime.workers, None);
+}
+
 /// `verbose` would be taken for the name of a part, and nearly all logs be lost.
 #[test]
 fn a_log_level_is_a_level() {
