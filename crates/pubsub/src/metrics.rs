@@ -38,6 +38,11 @@ pub fn dropped(reason: &'static str, messages: u64) {
     counter!(DROPPED, "reason" => reason).increment(messages);
 }
 
+/// The counter of updates that were merged, for whoever counts often.
+pub(crate) fn conflated_counter() -> ::metrics::Counter {
+    counter!(CONFLATED)
+}
+
 /// Counts updates that were merged into a newer one.
 pub fn conflated(updates: u64) {
     if updates > 0 {
