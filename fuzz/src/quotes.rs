@@ -90,10 +90,10 @@ fn as_json(quote: &Quote) -> String {
         object["ts"] = ts.into();
     }
     if let Some(id) = quote.id() {
-        object["id"] = id.as_ref().into();
+        object["id"] = id.as_str().into();
     }
     if let Some(mark) = quote.mark() {
-        object["publisher"] = mark.publisher.as_ref().into();
+        object["publisher"] = mark.publisher.as_str().into();
         object["pseq"] = mark.pseq.into();
     }
     object.to_string()
@@ -113,8 +113,8 @@ fn as_protobuf(quote: &Quote) -> pb::Quote {
     let mut message = pb::Quote {
         symbol: quote.symbol().to_string(),
         ts: quote.ts().unwrap_or_default(),
-        id: quote.id().map(|id| id.as_ref().to_owned()).unwrap_or_default(),
-        publisher: quote.mark().map(|mark| mark.publisher.as_ref().to_owned()).unwrap_or_default(),
+        id: quote.id().map(ToString::to_string).unwrap_or_default(),
+        publisher: quote.mark().map(|mark| mark.publisher.to_string()).unwrap_or_default(),
         pseq: quote.mark().map(|mark| mark.pseq).unwrap_or_default(),
         ..pb::Quote::default()
     };

@@ -1,6 +1,7 @@
 //! The state of a shard's symbols and the only place that stamps. Pure: time comes in, publications come out.
 
 use std::{
+    cell::OnceCell,
     collections::BTreeMap,
     ops::Bound,
     sync::{
@@ -28,6 +29,42 @@ pub(crate) struct Publication {
     pub(crate) role: Role,
     pub(crate) payload: Bytes,
     pub(crate) stamp: Stamp,
+}
+
+/// What must be published, as far as somebody wants it: of what nobody wants, not even the text is written.
+///
+/// Whoever comes later subscribes before it takes its snapshot, and the snapshot waits for the shard: it has what was left out here.
+pub(crate) struct Publications<'a> {
+    wanted: &'a dyn Fn(&Topic) -> bool,
+    messages: Vec<Publication>,
+}
+
+impl<'a> Publications<'a> {
+    /// None yet; `wanted` tells whether a topic has subscribers, here or on another node.
+    pub(crate) fn new(wanted: &'a dyn Fn(&Topic) -> bool) -> Self {
+        Self { wanted, messages: Vec::new() }
+    }
+
+    fn push(&mut self, state: &SymbolState, role: Role, stamp: Stamp, payload: impl FnOnce() -> Bytes) {
+        if (self.wanted)(&state.topic) {
+            self.messages.push(Publication { topic: state.topic.clone(), role, payload: payload(), stamp });
+        }
+    }
+
+    /// How many messages there are.
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Takes back those beyond the first `len`.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.messages.truncate(len);
+    }
+
+    /// Hands the messages over.
+    pub(crate) fn take(&mut self) -> Vec<Publication> {
+        std::mem::take(&mut self.messages)
+    }
 }
 
 /// What became of a quote that was not rejected.
@@ -69,13 +106,16 @@ impl SymbolBudget {
     }
 }
 
+/// Room for the text of nearly every update.
+const TEXT_BYTES: usize = 256;
+
 #[derive(Debug)]
 struct SymbolState {
     symbol: Symbol,
     topic: Topic,
     value: Value,
-    /// The value's payload; `None` until the first quote is taken.
-    payload: Option<Bytes>,
+    /// The value's text, once somebody asked for it: the next one who joins gets the same.
+    shown: OnceCell<Bytes>,
     stamp: Stamp,
     tag: EpochTag,
     ring: Ring,
@@ -85,25 +125,32 @@ struct SymbolState {
 }
 
 impl SymbolState {
-    fn publication(&self, role: Role, payload: Bytes) -> Publication {
-        Publication { topic: self.topic.clone(), role, payload, stamp: self.stamp }
+    fn set_state(&mut self, state: State, since_us: i64, out: &mut Publications<'_>) {
+        self.status = Status { state, since_us };
+        out.push(self, Role::Status, self.stamp, || self.status.to_json());
     }
 
-    fn set_state(&mut self, state: State, since_us: i64, out: &mut Vec<Publication>) {
-        self.status = Status { state, since_us };
-        out.push(self.publication(Role::Status, self.status.to_json()));
+    /// The text of an update of this symbol and epoch.
+    fn text(&self, seq: u64, value: &Value) -> Bytes {
+        value.to_json(&mut Vec::with_capacity(TEXT_BYTES), &self.symbol, seq, &self.tag)
+    }
+
+    /// The value's text; `None` until the first quote is taken.
+    fn shown(&self) -> Option<Bytes> {
+        let known = self.value.is_known();
+        known.then(|| self.shown.get_or_init(|| self.text(self.stamp.seq, &self.value)).clone())
     }
 
     fn snapshot(&self, now: Moment) -> JoinSnapshot {
         JoinSnapshot {
-            quote: self.payload.clone(),
+            quote: self.shown(),
             epoch: self.tag,
             seq: self.stamp.seq,
             floor: Some(self.stamp),
             resume: Resume::NotAsked,
             missed: Vec::new(),
             status: self.status,
-            age: self.payload.as_ref().map(|_| now.since(self.accepted)),
+            age: self.value.is_known().then(|| now.since(self.accepted)),
         }
     }
 
@@ -116,7 +163,8 @@ impl SymbolState {
         if missed > resume_max as u64 {
             return Err(Resume::TooMany);
         }
-        Ok(self.ring.after(since.seq()).ok_or(Resume::RingExceeded)?.cloned().collect())
+        let kept = self.ring.after(since.seq()).ok_or(Resume::RingExceeded)?;
+        Ok(kept.map(|(seq, value)| self.text(seq, value)).collect())
     }
 }
 
@@ -174,7 +222,7 @@ impl Aggregator {
         &mut self,
         quote: &Quote,
         now: Moment,
-        out: &mut Vec<Publication>,
+        out: &mut Publications<'_>,
     ) -> Result<Applied, Rejection> {
         let ahead_max = i64::try_from(self.config.ts_ahead_max.as_micros()).unwrap_or(i64::MAX);
         if let Some(ts) = quote.ts().filter(|ts| *ts > now.unix_us.saturating_add(ahead_max)) {
@@ -200,23 +248,23 @@ impl Aggregator {
         Ok(Applied::Stamped(Slot(slot)))
     }
 
-    fn stamp(&mut self, slot: u32, quote: &Quote, now: Moment, out: &mut Vec<Publication>) {
+    fn stamp(&mut self, slot: u32, quote: &Quote, now: Moment, out: &mut Publications<'_>) {
         let state = &mut self.symbols[slot as usize];
         let value = state.value.with(quote);
         let stamp = Stamp { seq: state.stamp.seq + 1, ..state.stamp };
-        let payload = value.to_json(&mut self.scratch, &state.symbol, stamp, &state.tag);
         let ring_bytes = state.ring.bytes();
-        state.ring.push(payload.clone(), now.instant, self.config.ring);
+        state.ring.push(value, now.instant, self.config.ring);
         state.ring.expire(now.instant, self.config.ring_age);
         self.ring_bytes = self.ring_bytes - ring_bytes + state.ring.bytes();
         #[cfg(test)]
         assert!(self.crash_on.as_ref() != Some(&state.symbol), "told to crash");
         (state.value, state.stamp, state.accepted) = (value, stamp, now);
-        state.payload = Some(payload.clone());
+        state.shown.take();
         if let Some(mark) = quote.mark() {
             state.marks.note(mark);
         }
-        out.push(state.publication(Role::Update, payload));
+        let scratch = &mut self.scratch;
+        out.push(state, Role::Update, stamp, || value.to_json(scratch, &state.symbol, stamp.seq, &state.tag));
         if state.status.state != State::Ok {
             state.set_state(State::Ok, now.unix_us, out);
         }
@@ -224,7 +272,7 @@ impl Aggregator {
     }
 
     /// The place of a symbol, a new one if need be.
-    fn slot(&mut self, symbol: &Symbol, now: Moment, out: &mut Vec<Publication>) -> Result<u32, Rejection> {
+    fn slot(&mut self, symbol: &Symbol, now: Moment, out: &mut Publications<'_>) -> Result<u32, Rejection> {
         if let Some(&slot) = self.index.get(symbol) {
             return Ok(slot);
         }
@@ -238,7 +286,7 @@ impl Aggregator {
             symbol: symbol.clone(),
             topic: symbol.ticker_topic(),
             value: Value::default(),
-            payload: None,
+            shown: OnceCell::new(),
             stamp: Stamp { epoch: self.epoch, seq: 0 },
             tag: self.tag,
             ring: Ring::default(),
@@ -247,7 +295,7 @@ impl Aggregator {
             status: Status { state: State::Stale, since_us: self.opened.unix_us },
         };
         if self.reopened {
-            out.push(state.publication(Role::Snapshot, state.snapshot(now).to_json()));
+            out.push(&state, Role::Snapshot, state.stamp, || state.snapshot(now).to_json());
         }
         self.symbols.push(state);
         self.index.insert(symbol.clone(), slot);
@@ -268,7 +316,7 @@ impl Aggregator {
     }
 
     /// Marks silent symbols stale and lets go of what is too old to be kept.
-    pub(crate) fn sweep(&mut self, now: Moment, out: &mut Vec<Publication>) {
+    pub(crate) fn sweep(&mut self, now: Moment, out: &mut Publications<'_>) {
         let mut ring_bytes = 0;
         for state in &mut self.symbols {
             state.ring.expire(now.instant, self.config.ring_age);
@@ -283,17 +331,15 @@ impl Aggregator {
 
     /// Goes on in a new epoch from the values as they are, after a crash that may have left a symbol half changed: no stamp of the old
     /// epoch is given any more.
-    pub(crate) fn reopen(&mut self, epoch: Epoch, now: Moment, out: &mut Vec<Publication>) {
+    pub(crate) fn reopen(&mut self, epoch: Epoch, now: Moment, out: &mut Publications<'_>) {
         (self.epoch, self.tag, self.opened, self.reopened) = (epoch, epoch.tag(), now, true);
         self.ring_bytes = 0;
         for state in &mut self.symbols {
             state.stamp = Stamp { epoch, seq: 0 };
             state.tag = self.tag;
             state.ring = Ring::default();
-            if state.payload.is_some() {
-                state.payload = Some(state.value.to_json(&mut self.scratch, &state.symbol, state.stamp, &state.tag));
-            }
-            out.push(state.publication(Role::Snapshot, state.snapshot(now).to_json()));
+            state.shown.take();
+            out.push(state, Role::Snapshot, state.stamp, || state.snapshot(now).to_json());
         }
     }
 
@@ -333,14 +379,14 @@ impl Aggregator {
     /// The newest value of a symbol; `None`: never quoted.
     pub(crate) fn latest(&self, symbol: &str, now: Moment) -> Option<Latest> {
         let state = &self.symbols[*self.index.get(symbol)? as usize];
-        let quote = state.payload.clone()?;
+        let quote = state.shown()?;
         Some(Latest { symbol: state.symbol.clone(), quote, status: state.status, age: now.since(state.accepted) })
     }
 
     /// The symbols that were quoted and whose names come after the given one, in order.
     pub(crate) fn quoted_after(&self, after: Option<&str>) -> impl Iterator<Item = &Symbol> {
         let names = self.names.range::<str, _>((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-        names.filter(|(_, slot)| self.symbols[**slot as usize].payload.is_some()).map(|(symbol, _)| symbol)
+        names.filter(|(_, slot)| self.symbols[**slot as usize].value.is_known()).map(|(symbol, _)| symbol)
     }
 
     /// The symbol's newest update as derived computations see it.

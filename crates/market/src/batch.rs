@@ -20,6 +20,16 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// An empty batch with room for so many quotes.
+    pub(crate) fn with_room(quotes: usize) -> Self {
+        Self { quotes: Vec::with_capacity(quotes), ..Self::default() }
+    }
+
+    /// Whether what was added last is a quote.
+    pub(crate) fn ends_with_quote(&self) -> bool {
+        self.quotes.last().is_some_and(|quote| quote.index + 1 == self.len)
+    }
+
     /// Adds what stands at the next place.
     pub fn push(&mut self, quote: Result<Quote, Rejection>) {
         let index = self.len;

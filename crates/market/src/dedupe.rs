@@ -2,17 +2,17 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hashbrown::HashSet;
 use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use crate::PublisherMark;
 
 /// A symbol's place and the publisher's name for one of its quotes.
-type Key = (u32, Arc<str>);
+type Key = (u32, SmolStr);
 
 /// The `id` of recent quotes, bounded by number and age: the oldest is forgotten first.
 #[derive(Debug)]
@@ -28,12 +28,12 @@ impl RecentIds {
         Self { known: HashSet::new(), oldest_first: VecDeque::new(), count_max, age_max }
     }
 
-    pub(crate) fn contains(&self, slot: u32, id: &Arc<str>) -> bool {
-        self.known.contains(&(slot, Arc::clone(id)))
+    pub(crate) fn contains(&self, slot: u32, id: &SmolStr) -> bool {
+        self.known.contains(&(slot, id.clone()))
     }
 
-    pub(crate) fn insert(&mut self, slot: u32, id: &Arc<str>, now: Instant) {
-        let key = (slot, Arc::clone(id));
+    pub(crate) fn insert(&mut self, slot: u32, id: &SmolStr, now: Instant) {
+        let key = (slot, id.clone());
         if self.known.insert(key.clone()) {
             self.oldest_first.push_back((now, key));
         }
@@ -87,7 +87,7 @@ mod tests {
     fn ids_are_remembered_within_both_bounds() {
         let start = Instant::now();
         let mut ids = RecentIds::new(2, Duration::from_secs(10));
-        let names: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).into();
+        let names: Vec<SmolStr> = ["a", "b", "c"].map(SmolStr::new).into();
         for (name, second) in names.iter().zip(0..) {
             ids.insert(1, name, start + Duration::from_secs(second));
         }

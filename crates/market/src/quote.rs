@@ -1,6 +1,6 @@
 //! What a publisher says about a symbol.
 
-use std::sync::Arc;
+use smol_str::SmolStr;
 
 use crate::{Decimal, Field, Rejection, Symbol};
 
@@ -54,7 +54,7 @@ impl Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublisherMark {
     /// The publisher's name, 1 to [`Quote::MARK_BYTES_MAX`] bytes.
-    pub publisher: Arc<str>,
+    pub publisher: SmolStr,
     /// Rises with each quote of the publisher, with gaps or without.
     pub pseq: u64,
 }
@@ -79,7 +79,7 @@ pub struct QuoteFields {
     /// The publisher's time in microseconds since the Unix epoch.
     pub ts: Option<i64>,
     /// Makes a retry harmless: a second quote of the symbol with the same `id` changes nothing.
-    pub id: Option<Arc<str>>,
+    pub id: Option<SmolStr>,
     /// Makes a retry harmless by the publisher's own numbers.
     pub mark: Option<PublisherMark>,
     /// Where it comes from, if that must be said.
@@ -138,7 +138,7 @@ pub struct Quote {
     sides: Option<Sides>,
     last: Option<LastTrade>,
     ts: Option<i64>,
-    id: Option<Arc<str>>,
+    id: Option<SmolStr>,
     mark: Option<PublisherMark>,
     source: Option<Source>,
 }
@@ -215,7 +215,7 @@ impl Quote {
 
     /// The publisher's name for this very quote.
     #[must_use]
-    pub fn id(&self) -> Option<&Arc<str>> {
+    pub fn id(&self) -> Option<&SmolStr> {
         self.id.as_ref()
     }
 

@@ -8,11 +8,11 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 use tickwire_faults::{Unit, point};
-use tickwire_pubsub::{Broadcast, CrashBudget, EpochClock, Payload, PubSub, Role};
+use tickwire_pubsub::{Broadcast, CrashBudget, EpochClock, Payload, PubSub, Role, Topic};
 
 use crate::{
     Clock, IngestReport, Moment, Rejection, TapUpdate, UpdateTap,
-    aggregator::{Aggregator, Applied, Publication},
+    aggregator::{Aggregator, Applied, Publication, Publications},
     batch::Indexed,
     metrics,
     unit::panic_text,
@@ -46,6 +46,9 @@ impl Outlet {
     }
 
     fn publish(&self, publications: Vec<Publication>, now: Moment) {
+        if publications.is_empty() {
+            return;
+        }
         point(Unit::Publish, || publications.first().map(|first| first.topic.to_string()).unwrap_or_default());
         let broadcasts: Vec<_> = publications
             .into_iter()
@@ -63,7 +66,7 @@ impl Outlet {
     }
 
     /// After a crash of a shard: counts and tells it, and begins a new epoch.
-    fn reopen(&self, aggregator: &mut Aggregator, now: Moment, panic: &str, publications: &mut Vec<Publication>) {
+    fn reopen(&self, aggregator: &mut Aggregator, now: Moment, panic: &str, publications: &mut Publications<'_>) {
         metrics::shard_restarted();
         if self.crashes.crashed(now.instant) {
             tracing::error!(panic, "a shard crashed and goes on in a new epoch");
@@ -103,7 +106,8 @@ impl Shard {
         outlet: &Outlet,
         report: &mut IngestReport,
     ) {
-        let mut publications = Vec::with_capacity(quotes.len());
+        let wanted = |topic: &Topic| outlet.pubsub.wants(topic);
+        let mut publications = Publications::new(&wanted);
         let mut tapped = Vec::with_capacity(if outlet.tap.is_some() { quotes.len() } else { 0 });
         let mut aggregator = self.0.lock();
         // Read once the shard is held: acceptance times rise with the stamps.
@@ -134,13 +138,10 @@ impl Shard {
                 }
             }
         }
-        if !publications.is_empty()
-            && let Err(panic) = outlet.try_publish(publications, now)
-        {
+        if let Err(panic) = outlet.try_publish(publications.take(), now) {
             // The values are taken; whoever has missed one learns all of them from the new epoch's snapshots.
-            let mut snapshots = Vec::new();
-            outlet.reopen(&mut aggregator, now, &panic, &mut snapshots);
-            if outlet.try_publish(snapshots, now).is_err() {
+            outlet.reopen(&mut aggregator, now, &panic, &mut publications);
+            if outlet.try_publish(publications.take(), now).is_err() {
                 outlet.crashes.crashed(now.instant);
             }
         }
@@ -151,13 +152,12 @@ impl Shard {
 
     /// Marks silent symbols stale and lets go of what is too old.
     pub(crate) fn sweep(&self, outlet: &Outlet) {
-        let mut publications = Vec::new();
+        let wanted = |topic: &Topic| outlet.pubsub.wants(topic);
+        let mut publications = Publications::new(&wanted);
         let mut aggregator = self.0.lock();
         let now = outlet.clock.now();
         aggregator.sweep(now, &mut publications);
-        if !publications.is_empty() {
-            outlet.publish(publications, now);
-        }
+        outlet.publish(publications.take(), now);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The current value of a symbol and its JSON.
 
 use bytes::Bytes;
-use tickwire_pubsub::{EpochTag, Stamp};
+use tickwire_pubsub::EpochTag;
 
 use crate::{Decimal, LastTrade, Quote, Sides, Source, Symbol, decimal::write_integer};
 
@@ -25,6 +25,11 @@ impl Value {
             ts: quote.ts(),
             source: quote.source(),
         }
+    }
+
+    /// Whether anything is known: what a quote said stays known.
+    pub(crate) fn is_known(&self) -> bool {
+        self.sides.bid.is_some() || self.sides.ask.is_some() || self.last.is_some()
     }
 
     fn is_crossed(&self) -> bool {
@@ -65,10 +70,10 @@ impl Value {
         out.push(b'}');
     }
 
-    /// The payload of `update` in a buffer of its own: one kept in a ring must not keep those of its batch alive.
-    pub(crate) fn to_json(self, scratch: &mut Vec<u8>, symbol: &Symbol, stamp: Stamp, tag: &EpochTag) -> Bytes {
+    /// The payload of `update` in a buffer of its own: one that a slow reader keeps must not keep those of its batch alive.
+    pub(crate) fn to_json(self, scratch: &mut Vec<u8>, symbol: &Symbol, seq: u64, tag: &EpochTag) -> Bytes {
         scratch.clear();
-        self.write_json(scratch, symbol, stamp.seq, tag);
+        self.write_json(scratch, symbol, seq, tag);
         Bytes::copy_from_slice(scratch)
     }
 }
@@ -97,7 +102,7 @@ pub(crate) fn with_n(update: &Bytes, n: u64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use tickwire_pubsub::Epoch;
+    use tickwire_pubsub::{Epoch, Stamp};
 
     use super::*;
     use crate::QuoteFields;
@@ -111,7 +116,7 @@ mod tests {
     fn json(value: Value) -> String {
         let stamp = Stamp { epoch: Epoch { clock: 1, incarnation: 2, node: 3 }, seq: 7 };
         let symbol = Symbol::new("EURUSD").unwrap();
-        let text = value.to_json(&mut Vec::new(), &symbol, stamp, &stamp.epoch.tag());
+        let text = value.to_json(&mut Vec::new(), &symbol, stamp.seq, &stamp.epoch.tag());
         let parsed: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(parsed["epoch"], stamp.epoch.tag().as_str());
         String::from_utf8_lossy(&text).replace(stamp.epoch.tag().as_str(), "E")

@@ -146,6 +146,13 @@ impl PubSub {
         if self.0.pressure.is_up() { Err(Busy) } else { Ok(()) }
     }
 
+    /// Whether anybody wants a topic, here or on another node. A publisher that finds nobody need not write the message: who subscribes
+    /// from now on gets what is published from now on.
+    #[must_use]
+    pub fn wants(&self, topic: &Topic) -> bool {
+        self.shard(topic).read().contains_key(topic) || !self.0.remote.read().nodes_for(topic).is_empty()
+    }
+
     /// Publishes messages, in order, to the subscribers on every node.
     pub fn broadcast(&self, batch: &[Arc<Broadcast>]) {
         self.send_to_peers(batch);

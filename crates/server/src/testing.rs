@@ -43,7 +43,7 @@ pub fn are_keys(contents: &[u8]) -> (bool, bool) {
 /// # Errors
 /// If it is no message, or one with more than `limit` quotes.
 pub fn grpc_quotes(message: Bytes, limit: usize) -> Result<usize, String> {
-    grpc::count_quotes(message, limit)
+    grpc::count_quotes(&message, limit)
 }
 
 /// Whose request it is that came from a proxy in `10.0.0.0/8` or `fd00::/16` with these headers; `None` if that cannot be told.

@@ -27,7 +27,10 @@ impl Bench {
 
     /// `stamped`, `duplicate`, or the code of the rejection.
     fn apply(&mut self, quote: &Quote) -> String {
-        match self.aggregator.apply(quote, self.now, &mut self.published) {
+        let mut out = Publications::new(&|_| true);
+        let applied = self.aggregator.apply(quote, self.now, &mut out);
+        self.published.extend(out.take());
+        match applied {
             Ok(Applied::Stamped(_)) => "stamped".to_owned(),
             Ok(Applied::Duplicate) => "duplicate".to_owned(),
             Err(rejection) => rejection.code().to_owned(),
@@ -36,11 +39,15 @@ impl Bench {
 
     fn wait(&mut self, time: Duration) {
         self.now = self.now.after(time);
-        self.aggregator.sweep(self.now, &mut self.published);
+        let mut out = Publications::new(&|_| true);
+        self.aggregator.sweep(self.now, &mut out);
+        self.published.extend(out.take());
     }
 
     fn reopen(&mut self, clock: u64) {
-        self.aggregator.reopen(epoch(clock), self.now, &mut self.published);
+        let mut out = Publications::new(&|_| true);
+        self.aggregator.reopen(epoch(clock), self.now, &mut out);
+        self.published.extend(out.take());
     }
 
     /// What was published since the last call: role, `seq` of the stamp, and the bid or the state that it tells.
@@ -84,6 +91,28 @@ fn each_symbol_counts_by_itself_and_its_first_update_makes_it_live() {
             (Role::Status, 1, ok()),
             (Role::Update, 2, "3".to_owned()),
         ]
+    );
+}
+
+#[test]
+fn what_nobody_wants_is_stamped_and_kept_but_not_published() {
+    let mut bench = Bench::new(MarketConfig::default());
+    for bid in 1..=3 {
+        let wanted = |topic: &Topic| topic.as_str() == "ticker:B" || bid == 3;
+        let mut out = Publications::new(&wanted);
+        for name in ["A", "B"] {
+            bench.aggregator.apply(&quote(name, bid), bench.now, &mut out).unwrap();
+        }
+        bench.published.extend(out.take());
+    }
+    let told: Vec<_> = bench.published().into_iter().filter(|(role, ..)| *role == Role::Update).collect();
+    let update = |seq: u64| (Role::Update, seq, seq.to_string());
+    assert_eq!(told, [update(1), update(2), update(3), update(3)]);
+    assert_eq!(said(&bench.quote_of("A").unwrap(), "bid"), "3");
+    assert_eq!(
+        bench.resume("A", 1, 0),
+        (Resume::Recovered, bids(1..=3)),
+        "those that were not written are kept as well"
     );
 }
 

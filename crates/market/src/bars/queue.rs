@@ -1,13 +1,16 @@
 //! The bounded queue between the market and a worker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::TapUpdate;
 
 /// Takes updates without ever waiting for the worker: both sides hold its lock only to copy or to swap a vector. The worker takes all
 /// that is there at once, so its two buffers are used again and again and a steady flow allocates nothing.
+///
+/// The first update after a silence wakes the worker. While they flow it looks [`GATHER`] after it was done, or when the queue is half
+/// full: waking a thread costs more than rolling up many updates, and a publisher of single quotes would pay for it with each of them.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -21,7 +24,12 @@ struct State {
     /// Updates refused since the worker last looked.
     refused: u64,
     closed: bool,
+    /// How many updates wake the worker.
+    wake_at: usize,
 }
+
+/// How long updates gather before the worker takes them, so that bars are behind by as much.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Updates for which a buffer keeps its memory.
 const BUFFER_KEPT: usize = 4096;
@@ -57,7 +65,7 @@ impl Queue {
             }
         }
         state.refused += left_over;
-        let wake = waiting == 0 && !state.updates.is_empty();
+        let wake = waiting < state.wake_at && state.updates.len() >= state.wake_at;
         drop(state);
         if wake {
             self.ready.notify_one();
@@ -67,10 +75,17 @@ impl Queue {
 
     /// Waits for updates and swaps them with the empty buffer.
     pub(super) fn take(&self, buffer: &mut Vec<TapUpdate>) -> Taken {
+        let last = buffer.len();
         buffer.clear();
         // What a burst needed is given back once it is over.
-        buffer.shrink_to(BUFFER_KEPT);
+        if last < buffer.capacity() / 4 {
+            buffer.shrink_to(BUFFER_KEPT.max(2 * last));
+        }
         let mut state = self.state.lock();
+        if last > 0 {
+            self.gather(&mut state);
+        }
+        state.wake_at = 1;
         while state.updates.is_empty() && state.refused == 0 {
             if state.closed {
                 return Taken::Closed;
@@ -81,10 +96,21 @@ impl Queue {
         Taken::Updates { refused: std::mem::take(&mut state.refused) }
     }
 
+    /// Leaves updates alone for a while.
+    fn gather(&self, state: &mut MutexGuard<'_, State>) {
+        let until = Instant::now() + GATHER;
+        state.wake_at = self.capacity.div_ceil(2);
+        while !state.closed && state.updates.len() < state.wake_at {
+            if self.ready.wait_until(state, until).timed_out() {
+                break;
+            }
+        }
+    }
+
     /// Waits this long, or until the queue is closed; returns whether it is.
     pub(super) fn closed_within(&self, pause: Duration) -> bool {
         let mut state = self.state.lock();
-        let until = std::time::Instant::now() + pause;
+        let until = Instant::now() + pause;
         while !state.closed {
             // Arriving updates wake this too, which is why it loops.
             if self.ready.wait_until(&mut state, until).timed_out() {

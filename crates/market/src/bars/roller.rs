@@ -1,6 +1,8 @@
 //! Rolling mid prices up into bars: pure, exact, in event time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::{HashMap, hash_map::EntryRef};
 
 use crate::{Decimal, Symbol};
 
@@ -50,13 +52,12 @@ impl Roller {
 
     /// Adds a price of this event time, in microseconds.
     pub(super) fn apply(&mut self, symbol: &Symbol, ts: i64, mid: Decimal) -> Applied {
-        if !self.symbols.contains_key(symbol) {
-            if self.symbols.len() >= self.bounds.symbols {
-                return Applied::Refused;
-            }
-            self.symbols.insert(symbol.clone(), SymbolBars::new(self.bounds));
-        }
-        let Some(bars) = self.symbols.get_mut(symbol) else { return Applied::Refused };
+        let known = self.symbols.len();
+        let bars = match self.symbols.entry_ref(symbol) {
+            EntryRef::Occupied(bars) => bars.into_mut(),
+            EntryRef::Vacant(_) if known >= self.bounds.symbols => return Applied::Refused,
+            EntryRef::Vacant(place) => place.insert(SymbolBars::new(self.bounds)),
+        };
         let taken = [&mut bars.seconds, &mut bars.minutes, &mut bars.days].map(|series| series.apply(ts, mid));
         if taken.contains(&true) { Applied::Rolled } else { Applied::Late }
     }
@@ -140,14 +141,16 @@ impl Series {
 
     /// Whether the price was in time for a bar of this series.
     fn apply(&mut self, ts: i64, mid: Decimal) -> bool {
+        // Nearly every price is one of the open bar, and then there is nothing to divide.
+        if let Some(open) = self.bars.back_mut()
+            && ts.checked_sub(open.start).is_some_and(|after| (0..self.length).contains(&after))
+        {
+            merge(open, &mut self.open_edges, ts, mid);
+            return true;
+        }
         let start = ts.div_euclid(self.length).saturating_mul(self.length);
         let newest = self.bars.back().map(|bar| bar.start);
         match newest {
-            Some(newest) if start == newest => {
-                let last = self.bars.len() - 1;
-                merge(&mut self.bars[last], &mut self.open_edges, ts, mid);
-                true
-            }
             Some(newest) if start < newest => start == newest - self.length && self.apply_late(start, ts, mid),
             _ => {
                 self.begin(start, ts, mid);

@@ -12,7 +12,7 @@ pub use self::{
     csv::decode_csv,
     json::decode_json,
     ndjson::decode_ndjson,
-    protobuf::{decode_publish, quote_from_proto, update_from_json},
+    protobuf::{decode_publish, update_from_json},
 };
 use crate::{Batch, Decimal, Field, Quote, Rejection};
 

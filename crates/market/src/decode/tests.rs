@@ -120,7 +120,7 @@ fn csv_columns_come_by_name_in_any_order() {
         ]
     );
     let marked = batch.quotes().nth(1).unwrap();
-    assert_eq!((marked.id().unwrap().as_ref(), marked.mark().unwrap().pseq), ("x", 7));
+    assert_eq!((marked.id().unwrap().as_str(), marked.mark().unwrap().pseq), ("x", 7));
     assert_eq!(batch.rejected()[3].rejection.to_string(), "line 7: has 2 cells, the header has 7");
 }
 
@@ -136,6 +136,7 @@ fn a_csv_header_must_make_sense() {
 
 #[test]
 fn protobuf_quotes_are_checked_like_all_others() {
+    use prost::Message as _;
     use tickwire_proto::v1 as pb;
     let quote = |symbol: &str, bid: &str| pb::Quote { symbol: symbol.into(), bid: bid.into(), ..pb::Quote::default() };
     let quotes = vec![
@@ -145,12 +146,13 @@ fn protobuf_quotes_are_checked_like_all_others() {
         quote("A", ""),
         pb::Quote { pseq: 1, ..quote("A", "1") },
     ];
-    let batch = decode_publish(pb::PublishRequest { quotes: quotes.clone() }, 10).unwrap();
+    let message = pb::PublishRequest { quotes }.encode_to_vec();
+    let batch = decode_publish(&message, 10).unwrap();
     assert_eq!(
         told(&batch),
         ["A Some(1.10) None None None", "invalid_price", "invalid_symbol", "missing_field", "missing_field"]
     );
-    assert!(refusal(decode_publish(pb::PublishRequest { quotes }, 2)).starts_with("too_large"));
+    assert!(refusal(decode_publish(&message, 2)).starts_with("too_large"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use ::metrics::counter;
 use axum::http::HeaderMap;
 use futures_util::{FutureExt as _, Stream};
 use tickwire_faults::{Unit, point};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tonic::{Code, Response, Status};
 
 use super::{Answers, fault::Fault};
@@ -46,6 +46,11 @@ impl Call {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
         }
+    }
+
+    /// A timer that ends at the call's deadline, if it has one.
+    pub(super) fn timer(&self) -> Option<Pin<Box<Sleep>>> {
+        self.0.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)))
     }
 
     /// Does something that may be dropped midway, unless the deadline comes first.

@@ -5,6 +5,7 @@
 
 mod call;
 mod codec;
+mod encode;
 mod fault;
 mod publish;
 mod read;
@@ -21,8 +22,6 @@ use axum::{
     routing::post,
 };
 use futures_util::Stream;
-use prost::Message;
-use tickwire_market::decode::BodyError;
 use tickwire_proto::v1::market_service_server::SERVICE_NAME;
 use tonic::{Request, Status, Streaming, server::Grpc, service::Routes};
 use tonic_health::ServingStatus;
@@ -32,11 +31,12 @@ use tower::service_fn;
 pub(crate) use self::codec::count_quotes;
 use self::{
     call::Call,
-    codec::{Bound, Codec, Decoded},
+    codec::{Codec, Decoded, Read},
+    encode::Answer,
 };
 use crate::{
     app::Node,
-    follow::{FollowError, TOPICS_COUNTED},
+    follow::TOPICS_COUNTED,
 };
 
 /// The longest message that is read; a batch of 10,000 quotes has about one megabyte.
@@ -67,22 +67,20 @@ pub(crate) fn router(node: &Arc<Node>) -> Router {
     let v1 = reflection().build_v1().expect("the embedded descriptors are valid, which a test states");
     let v1alpha = reflection().build_v1alpha().expect("the embedded descriptors are valid, which a test states");
     let routes = Routes::default().add_service(health).add_service(v1).add_service(v1alpha);
-    let too_many_quotes = |limit| BodyError::TooManyQuotes { limit }.into();
-    let quotes = Some(Bound { limit: node.market.config().batch_max, fault: too_many_quotes });
-    let topics = Some(Bound { limit: TOPICS_COUNTED, fault: |limit| FollowError::TooMany { seen: limit }.into() });
+    let quotes = node.market.config().batch_max;
     let router = routes.prepare().into_axum_router();
     let router = method(router, node, "Publish", quotes, publish::once);
     let router = method(router, node, "PublishAcked", quotes, publish::acked);
-    let router = method(router, node, "Subscribe", topics, read::subscribe);
-    method(router, node, "GetQuote", None, read::get_quote)
+    let router = method(router, node, "Subscribe", TOPICS_COUNTED, read::subscribe);
+    method(router, node, "GetQuote", 0, read::get_quote)
 }
 
 /// Adds a method. All four are served as streams in both directions, which on the wire a single message is as well: one way to read, to
 /// count, to time and to refuse.
-fn method<E, D, F, A>(router: Router, node: &Arc<Node>, name: &'static str, bound: Option<Bound>, answer: F) -> Router
+fn method<E, D, F, A>(router: Router, node: &Arc<Node>, name: &'static str, limit: usize, answer: F) -> Router
 where
-    E: Message + 'static,
-    D: Message + Default + 'static,
+    E: Answer,
+    D: Read,
     F: Fn(Arc<Node>, Request<Incoming<D>>, Call) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Result<Answers<E>, fault::Fault>> + Send + 'static,
 {
@@ -98,7 +96,7 @@ where
                 let work = answer(Arc::clone(&node), request, call.clone());
                 call.clone().run(work)
             });
-            let mut grpc = Grpc::new(Codec::<E, D>::new(bound)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut grpc = Grpc::new(Codec::<E, D>::new(limit)).max_decoding_message_size(MESSAGE_BYTES_MAX);
             grpc.streaming(service, request).await.map(Body::new)
         }
     };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::stream;
-use tickwire_market::{IngestReport, Rejected, decode::decode_publish};
+use tickwire_market::{Batch, IngestReport, Rejected};
 use tickwire_proto::v1 as pb;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};
@@ -25,7 +25,7 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 /// `Publish`: one answer at the end.
 pub(super) async fn once(
     node: Arc<Node>,
-    request: Request<Incoming<pb::PublishRequest>>,
+    request: Request<Incoming<Batch>>,
     call: Call,
 ) -> Result<Answers<pb::PublishResponse>, Fault> {
     let mut batches = Batches::begin(node, request, call).await?;
@@ -47,7 +47,7 @@ pub(super) async fn once(
 /// `PublishAcked`: an answer to each batch.
 pub(super) async fn acked(
     node: Arc<Node>,
-    request: Request<Incoming<pb::PublishRequest>>,
+    request: Request<Incoming<Batch>>,
     call: Call,
 ) -> Result<Answers<pb::PublishResponse>, Fault> {
     let batches = Batches::begin(node, request, call).await?;
@@ -62,7 +62,7 @@ pub(super) async fn acked(
 /// The batches of a publisher, until it ends, the node is drained, or the publisher's credential or time ends.
 struct Batches {
     node: Arc<Node>,
-    incoming: Incoming<pb::PublishRequest>,
+    incoming: Incoming<Batch>,
     expires_at: Option<Instant>,
     /// What it means that the credential has ended.
     expired: &'static str,
@@ -71,7 +71,7 @@ struct Batches {
 }
 
 impl Batches {
-    async fn begin(node: Arc<Node>, request: Request<Incoming<pb::PublishRequest>>, call: Call) -> Result<Self, Fault> {
+    async fn begin(node: Arc<Node>, request: Request<Incoming<Batch>>, call: Call) -> Result<Self, Fault> {
         let principal = node.live().auth.identify_request(request.metadata().as_ref()).await?;
         principal.may_publish()?;
         let expires_at = access::expiry(&principal);
@@ -98,9 +98,8 @@ impl Batches {
             next = self.incoming.message() => next?,
         };
         let Some(batch) = next.transpose()? else { return Ok(None) };
-        let quotes = batch.quotes.len() as u64;
+        let quotes = batch.len() as u64;
         self.call.in_time(room(&self.node)).await?;
-        let batch = decode_publish(batch, self.node.market.config().batch_max)?;
         Ok(Some((self.node.market.ingest(batch).await, quotes)))
     }
 }

@@ -1,14 +1,20 @@
 //! `Subscribe` and `GetQuote`: values out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, stream};
 use tickwire_market::{JoinSnapshot, Symbol, decode::update_from_json};
 use tickwire_proto::v1::{self as pb, subscribe_response::Message};
-use tickwire_pubsub::{Class, Delivery, Role, Topic};
-use tonic::{Code, Request};
+use tickwire_pubsub::{Delivery, Topic};
+use tokio::time::Sleep;
+use tonic::{Code, Request, Status};
 
-use super::{Answers, Incoming, call::Call, fault::Fault};
+use super::{Answers, Incoming, call::Call, encode::Following, fault::Fault};
 use crate::{
     app::Node,
     follow::{self, Follower},
@@ -20,7 +26,7 @@ pub(super) async fn subscribe(
     node: Arc<Node>,
     request: Request<Incoming<pb::SubscribeRequest>>,
     call: Call,
-) -> Result<Answers<pb::SubscribeResponse>, Fault> {
+) -> Result<Answers<Following>, Fault> {
     let principal = node.live().auth.identify_request(request.metadata().as_ref()).await?;
     let request = call.in_time(only(request.into_inner())).await?;
     let subjects = follow::subjects(&node, &principal, request.topics.iter().map(String::as_str))?;
@@ -29,25 +35,77 @@ pub(super) async fn subscribe(
     let first = async {
         let mut first = Vec::with_capacity(subjects.len());
         for subject in &subjects {
-            if let Some(snapshot) = follower.follow(&node, subject, None).await {
-                first.push(Ok(snapshot_message(&subject.topic, &snapshot)));
+            if let Some(snapshot) = follower.follow(subject, None).await {
+                first.push(snapshot_message(&subject.topic, &snapshot).into());
             }
         }
+        first.reverse();
         Ok(first)
     };
     let first = call.in_time(first).await?;
-    let live = stream::unfold(Some((follower, call)), |following| async {
-        let (follower, call) = following?;
-        let next = call.in_time(async { follower.next().await.map_err(Fault::from) }).await;
-        match next {
-            Ok(deliveries) => {
-                let messages: Vec<_> = deliveries.iter().filter_map(message).map(Ok).collect();
-                Some((messages, Some((follower, call))))
-            }
-            Err(fault) => Some((vec![Err(fault.into())], None)),
+    Ok(Box::pin(Live { follower, first, taken: Vec::new(), deadline: call.timer(), ended: false }))
+}
+
+/// A subscription on its way to a client.
+struct Live {
+    follower: Follower,
+    /// The snapshots that are not written yet, the next one last.
+    first: Vec<Following>,
+    /// Messages that were taken and not written yet, the next one last.
+    taken: Vec<Delivery>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl Stream for Live {
+    type Item = Result<Following, Status>;
+
+    /// Called only when the connection can take the next message, so that a slow reader's updates wait, and are merged, in its mailbox.
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
         }
-    });
-    Ok(Box::pin(stream::iter(first).chain(live.flat_map(stream::iter))))
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            self.ended = true;
+            return Poll::Ready(Some(Err(Fault::deadline().into())));
+        }
+        loop {
+            if let Some(next) = self.next_taken() {
+                return Poll::Ready(Some(Ok(next)));
+            }
+            let Self { follower, taken, .. } = &mut *self;
+            match ready!(follower.poll_take(context, taken)) {
+                Ok(_) => taken.reverse(),
+                Err(ended) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(Fault::from(ended).into())));
+                }
+            }
+        }
+    }
+}
+
+impl Live {
+    /// The next message of those that are there.
+    fn next_taken(&mut self) -> Option<Following> {
+        let next = self.first.pop();
+        if self.first.is_empty() {
+            // An idle subscription is to cost as little as if it had never been busy.
+            self.first = Vec::new();
+        }
+        if next.is_some() {
+            return next;
+        }
+        while let Some(delivery) = self.taken.pop() {
+            if let Some(message) = Following::of(&delivery) {
+                return Some(message);
+            }
+        }
+        self.taken = Vec::new();
+        None
+    }
 }
 
 /// `GetQuote`: the latest value of a symbol.
@@ -97,44 +155,4 @@ fn snapshot_message(topic: &Topic, snapshot: &JoinSnapshot) -> pb::SubscribeResp
         state: snapshot.status.state.as_str().to_owned(),
     };
     pb::SubscribeResponse { topic: topic.to_string(), message: Some(Message::Snapshot(snapshot)) }
-}
-
-/// A message of a symbol; those of rooms have no form in this API.
-fn message(delivery: &Delivery) -> Option<pb::SubscribeResponse> {
-    let broadcast = &delivery.message;
-    let payload = broadcast.payload.bytes();
-    let Class::Latest(role) = broadcast.class else { return None };
-    let message = match role {
-        Role::Update => Message::Update(pb::Update { n: delivery.n, ..update_from_json(payload).ok()? }),
-        Role::Snapshot => {
-            let snapshot: SnapshotJson = serde_json::from_slice(payload).ok()?;
-            Message::Snapshot(snapshot.into_proto())
-        }
-        Role::Status => {
-            let status: StatusJson = serde_json::from_slice(payload).ok()?;
-            Message::Status(pb::Status { state: status.state, since_us: status.since_us })
-        }
-    };
-    Some(pb::SubscribeResponse { topic: broadcast.topic.to_string(), message: Some(message) })
-}
-
-#[derive(serde::Deserialize)]
-struct StatusJson {
-    state: String,
-    since_us: i64,
-}
-
-#[derive(serde::Deserialize)]
-struct SnapshotJson {
-    quote: Option<Box<serde_json::value::RawValue>>,
-    epoch: String,
-    seq: u64,
-    status: String,
-}
-
-impl SnapshotJson {
-    fn into_proto(self) -> pb::Snapshot {
-        let quote = self.quote.and_then(|quote| update_from_json(&quote.get().as_bytes().to_vec().into()).ok());
-        pb::Snapshot { quote, epoch: self.epoch, seq: self.seq, state: self.status }
-    }
 }
