@@ -24,7 +24,9 @@ pub struct Checks {
     pub covered: u64,
     /// Updates that no `n` explains.
     pub lost: u64,
-    /// Deliveries that were not newer than the one before.
+    /// Deliveries that came a second time, right after the first.
+    pub repeated: u64,
+    /// Deliveries that were older than the one before.
     pub disordered: u64,
     /// Deliveries whose `n` is larger than the step of `seq`.
     pub overcounted: u64,
@@ -39,6 +41,7 @@ impl Checks {
         self.unconflated += other.unconflated;
         self.covered += other.covered;
         self.lost += other.lost;
+        self.repeated += other.repeated;
         self.disordered += other.disordered;
         self.overcounted += other.overcounted;
         self.unannounced += other.unannounced;
@@ -47,15 +50,18 @@ impl Checks {
     /// Whether every delivery kept its promise.
     #[must_use]
     pub fn clean(&self) -> bool {
-        self.lost == 0 && self.disordered == 0 && self.overcounted == 0 && self.unannounced == 0
+        let Self { lost, repeated, disordered, overcounted, unannounced, .. } = self;
+        [lost, repeated, disordered, overcounted, unannounced] == [&0; 5]
     }
 }
 
 impl Pair {
-    /// A join's reply, or a snapshot, says where it starts.
-    pub(crate) fn start(&mut self, epoch: &[u8], seq: u64) {
-        let base = if self.joined { self.base } else { seq };
+    /// A join's reply, or a snapshot, says where it starts. Whether it is the first.
+    pub(crate) fn start(&mut self, epoch: &[u8], seq: u64) -> bool {
+        let first = !self.joined;
+        let base = if first { seq } else { self.base };
         *self = Self { epoch: digest(epoch), seq, base, joined: true };
+        first
     }
 
     /// Updates between the join and the newest delivery: what was owed up to there.
@@ -76,7 +82,7 @@ impl Pair {
             return;
         }
         let Some(step @ 1..) = seq.checked_sub(self.seq) else {
-            checks.disordered += 1;
+            *if seq == self.seq { &mut checks.repeated } else { &mut checks.disordered } += 1;
             return;
         };
         checks.lost += step.saturating_sub(n);
@@ -95,25 +101,45 @@ fn digest(text: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_broken_promise_is_counted() {
+    /// An epoch, a `seq`, an `n`.
+    type Delivery = (&'static [u8], u64, u64);
+
+    /// What the checker says of deliveries on a join that began at 10 of epoch `a`.
+    fn check(deliveries: &[Delivery]) -> Checks {
         let (mut pair, mut checks) = (Pair::default(), Checks::default());
         pair.start(b"a", 10);
-        for (epoch, seq, n) in [(b"a", 11, 1), (b"a", 15, 4), (b"a", 18, 2), (b"a", 18, 1), (b"a", 19, 3), (b"b", 1, 1)]
-        {
-            pair.deliver(epoch, seq, n, &mut checks);
+        for (epoch, seq, n) in deliveries {
+            pair.deliver(epoch, *seq, *n, &mut checks);
         }
-        let expected = Checks {
-            deliveries: 6,
-            unconflated: 3,
-            covered: 12,
-            lost: 1,
-            disordered: 1,
-            overcounted: 1,
-            unannounced: 1,
-        };
-        assert_eq!(checks, expected);
-        assert!(!checks.clean());
+        checks
+    }
+
+    #[test]
+    fn what_keeps_its_promise_is_clean() {
+        let checks = check(&[(b"a", 11, 1), (b"a", 15, 4), (b"a", 16, 1)]);
+        assert_eq!(checks, Checks { deliveries: 3, unconflated: 2, covered: 6, ..Checks::default() });
+        assert!(checks.clean());
+    }
+
+    #[test]
+    fn every_broken_promise_is_counted() {
+        let clean = Checks::default();
+        let faults: [(&str, &[Delivery], Checks); 8] = [
+            ("dropped", &[(b"a", 11, 1), (b"a", 13, 1)], Checks { lost: 1, ..clean }),
+            ("repeated", &[(b"a", 11, 1), (b"a", 11, 1)], Checks { repeated: 1, ..clean }),
+            ("swapped", &[(b"a", 12, 1), (b"a", 11, 1)], Checks { lost: 1, disordered: 1, ..clean }),
+            ("n too small", &[(b"a", 15, 4)], Checks { lost: 1, ..clean }),
+            ("n of nothing", &[(b"a", 11, 0)], Checks { lost: 1, ..clean }),
+            ("n too large", &[(b"a", 12, 3)], Checks { overcounted: 1, ..clean }),
+            ("an epoch unheard of", &[(b"b", 11, 1)], Checks { unannounced: 1, ..clean }),
+            ("an epoch that was left", &[(b"b", 1, 1), (b"a", 11, 1)], Checks { unannounced: 2, ..clean }),
+        ];
+        for (fault, deliveries, expected) in faults {
+            let checks = check(deliveries);
+            assert!(!checks.clean(), "{fault}");
+            let told = Checks { deliveries: 0, unconflated: 0, covered: 0, ..checks };
+            assert_eq!(told, expected, "{fault}");
+        }
     }
 
     #[test]

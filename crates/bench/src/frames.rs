@@ -1,12 +1,17 @@
 //! Cutting a server's byte stream into frames, without copying those that arrive whole.
 
+pub(crate) use tickwire_channels::websocket::Opcode;
+
 /// What a frame is, as far as a load generator cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Text,
+    /// A whole message, text or binary.
+    Message,
     Close,
     Ping,
-    Other,
+    Pong,
+    /// A fragment, a mask, a reserved bit: what no server that is measured here sends.
+    Unexpected,
 }
 
 /// A frame at the start of some bytes.
@@ -18,7 +23,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) len: usize,
 }
 
-/// The first frame, if it is there whole. Servers neither mask nor fragment what they send.
+/// The first frame, if it is there whole.
 #[inline]
 pub(crate) fn split(bytes: &[u8]) -> Option<Frame<'_>> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
@@ -30,11 +35,13 @@ pub(crate) fn split(bytes: &[u8]) -> Option<Frame<'_>> {
         }
         len => (2, usize::from(len)),
     };
-    let kind = match first & 0x0f {
-        1 => Kind::Text,
-        8 => Kind::Close,
-        9 => Kind::Ping,
-        _ => Kind::Other,
+    let kind = match first {
+        _ if second & 0x80 != 0 => Kind::Unexpected,
+        0x81 | 0x82 => Kind::Message,
+        0x88 => Kind::Close,
+        0x89 => Kind::Ping,
+        0x8a => Kind::Pong,
+        _ => Kind::Unexpected,
     };
     let len = header.checked_add(payload)?;
     Some(Frame { kind, payload: bytes.get(header..len)?, len })
@@ -42,7 +49,7 @@ pub(crate) fn split(bytes: &[u8]) -> Option<Frame<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use tickwire_channels::websocket::{Header, Opcode};
+    use tickwire_channels::websocket::Header;
 
     use super::*;
 
@@ -54,10 +61,14 @@ mod tests {
             let whole = bytes.len();
             bytes.extend_from_slice(b"next");
             let frame = split(&bytes).unwrap();
-            assert_eq!((frame.kind, frame.payload.len(), frame.len), (Kind::Text, len, whole));
+            assert_eq!((frame.kind, frame.payload.len(), frame.len), (Kind::Message, len, whole));
             assert_eq!(split(&bytes[..whole - 1]).filter(|_| len > 0), None);
         }
         assert_eq!(split(&[]), None);
         assert_eq!(split(&[0x88, 2, 3]), None);
+        // A fragment, one in the middle, a compressed message, a masked one.
+        for first in [[0x01, 0], [0x00, 0], [0xc1, 0], [0x81, 0x80]] {
+            assert_eq!(split(&first).unwrap().kind, Kind::Unexpected);
+        }
     }
 }

@@ -3,19 +3,33 @@
 //! Publishers keep to a schedule whatever the server does ([`Load::rate`]); latency is counted from when a quote was due. Readers look at
 //! every delivery: each gap in a symbol's `seq` must be explained by `n`, nothing may come twice or go back. The bench shares its machine
 //! with the server more often than not, so it is built to be cheap: many sockets on one thread, frames that are scanned and not parsed.
+//!
+//! What server is loaded is a `Dialect`, see the module of that name; everything else is the same for all.
 
 mod check;
+mod crowd;
+mod dialect;
 mod error;
 mod frames;
+mod http;
+mod machine;
+mod pace;
+mod payload;
 mod probe;
 mod publisher;
+mod reader;
 mod report;
 mod run;
 mod scan;
-mod sockets;
+mod schedule;
+mod socket;
+mod system;
+mod tickwire;
 mod wire;
 
 pub use check::Checks;
 pub use error::BenchError;
-pub use report::{Delivered, Ingest, Opening, Percentiles, Report, Server, ServerLag, Setup};
-pub use run::{Load, Rate, Target, run};
+pub use report::{Delivered, Ingest, Opening, PerRead, Percentiles, Report, Server, ServerLag, Setup, Slow, Storm};
+pub use run::{Load, Rate, Stall, Target, run};
+pub use system::AcceptQueue;
+pub use tickwire::Via;

@@ -1,8 +1,8 @@
-//! What the server spends: its CPU time and memory, and its own histogram of lag.
+//! What the server spends: its CPU time and memory, as the system counts them, and its own histogram of lag.
 
-use std::{fs, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use crate::{BenchError, report::ServerLag};
+use crate::{BenchError, report::ServerLag, system};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The histogram of coverage lag on the metrics page.
@@ -12,7 +12,8 @@ const LAG_BUCKET: &str = "tickwire_delivery_lag_seconds_bucket{";
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
     pid: Option<u32>,
-    metrics: String,
+    /// The page of metrics, if the server has one.
+    metrics: Option<String>,
     client: reqwest::Client,
 }
 
@@ -26,50 +27,41 @@ pub(crate) struct Sample {
 }
 
 impl Probe {
-    /// Looks at a process of this machine by its id, and at the metrics page of an admin port; without a process, at that alone.
-    pub(crate) fn new(pid: Option<u32>, admin: &str) -> Result<Self, BenchError> {
+    /// Looks at a process of this machine, the one that listens where the sockets connect to unless `pid` names another, and at the
+    /// metrics page of an admin port.
+    pub(crate) fn new(pid: Option<u32>, listens: SocketAddr, admin: Option<&str>) -> Result<Self, BenchError> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build();
         let client = client.map_err(|error| BenchError::Option(format!("set up the HTTP client: {error}")))?;
-        Ok(Self { pid, metrics: format!("{}/metrics", admin.trim_end_matches('/')), client })
+        let pid = pid.or_else(|| system::listener(listens));
+        Ok(Self { pid, metrics: admin.map(|admin| format!("{}/metrics", admin.trim_end_matches('/'))), client })
     }
 
     /// Looks. What cannot be seen stays unknown.
     pub(crate) async fn sample(&self) -> Sample {
-        let page = match self.client.get(&self.metrics).send().await {
-            Ok(response) => response.text().await.unwrap_or_default(),
-            Err(_) => String::new(),
+        let page = match &self.metrics {
+            Some(page) => match self.client.get(page).send().await {
+                Ok(response) => response.text().await.unwrap_or_default(),
+                Err(_) => String::new(),
+            },
+            None => String::new(),
         };
         let mut sample = read_metrics(&page);
         if let Some(pid) = self.pid {
-            sample.cpu_seconds = process_cpu(pid).or(sample.cpu_seconds);
-            sample.rss = process_rss(pid).or(sample.rss);
+            sample.cpu_seconds = system::cpu_seconds(pid).or(sample.cpu_seconds);
+            sample.rss = system::rss(pid).or(sample.rss);
         }
         sample
     }
-}
 
-/// User and system time of a process (proc(5), `/proc/pid/stat`, fields 14 and 15).
-fn process_cpu(pid: u32) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks = cpu_ticks(&stat)?;
-    #[expect(clippy::cast_precision_loss, reason = "ticks of a process that lives for years fit")]
-    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
+    /// Resident bytes now, without asking the server.
+    pub(crate) fn rss(&self) -> Option<u64> {
+        system::rss(self.pid?)
+    }
 
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    // The second field is the command in parentheses, and may hold anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
-}
-
-/// Resident bytes of a process (proc(5), `/proc/pid/statm`, field 2).
-fn process_rss(pid: u32) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    /// Where the CPU time is read.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.pid
+    }
 }
 
 fn read_metrics(page: &str) -> Sample {
@@ -127,13 +119,6 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_time_is_read_behind_any_command_name() {
-        let stat = "77 (a) b (c)) S 1 77 77 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 9 0 1 2 3";
-        assert_eq!(cpu_ticks(stat), Some(300));
-        assert!(process_rss(std::process::id()).is_some_and(|bytes| bytes > 100_000));
-    }
 
     #[test]
     fn quantiles_are_of_what_came_between_two_samples() {

@@ -1,96 +1,27 @@
-//! Publishing at a rate that does not wait for the server: every quote has a time at which it is due, and carries that as its `ts`.
-//!
-//! A server, or a bench, that falls behind makes quotes late; it does not make them fewer or newer. Latency is counted from when a quote
-//! was due, so that nothing slow is left out of the figures (the mistake known as coordinated omission).
+//! The threads that publish: at a rate that does not wait for the server, or as fast as it takes quotes.
 
 use std::{
-    collections::VecDeque,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
-use tokio::sync::Semaphore;
 
 use crate::{
     BenchError,
+    dialect::{Dialect, Due, Publisher, Taken, Work},
+    machine, pace,
     report::{histogram, record},
-    wire::{self, Answer, QuoteMaker},
+    schedule::{Schedule, Symbols, unix_us},
 };
 
-/// How often what is due is collected into a batch.
+/// Up to so many quotes per second each is sent when it is due; faster, what is due is collected for so long.
+const ONE_BY_ONE: u64 = 2_000;
 const TICK: Duration = Duration::from_millis(1);
 
-/// Quotes of one batch.
-const BATCH_MAX: u64 = 256;
-
-/// Batches on their way without an answer. When they are used up the publisher waits, and its quotes become late.
-const WINDOW: usize = 64;
-
-/// How long the last batches may take to be answered.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// When quotes are due: pure arithmetic on numbers of quotes and microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Schedule {
-    /// Microseconds since 1970 of the first quote.
-    pub(crate) start_us: i64,
-    /// Quotes per second, all symbols together.
-    pub(crate) rate: u64,
-    pub(crate) symbols: Symbols,
-    /// Quotes in all.
-    pub(crate) total: u64,
-}
-
-/// The symbols of one of several publishers: no symbol has two, so that the quotes of each stay in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Symbols {
-    pub(crate) count: u64,
-    first: u64,
-    step: u64,
-}
-
-impl Symbols {
-    /// Deals symbols out to publishers, none of which stays without.
-    pub(crate) fn deal(symbols: u64, publishers: u64) -> Vec<Self> {
-        let step = publishers.clamp(1, symbols.max(1));
-        (0..step).map(|first| Self { count: (symbols - first).div_ceil(step), first, step }).collect()
-    }
-
-    /// The symbol of a publisher's quote.
-    pub(crate) fn of(&self, number: u64) -> usize {
-        usize::try_from(self.first + number % self.count.max(1) * self.step).unwrap_or_default()
-    }
-}
-
-impl Schedule {
-    /// When a quote is due, in microseconds from the start.
-    pub(crate) fn due(&self, number: u64) -> u64 {
-        u64::try_from(u128::from(number) * 1_000_000 / u128::from(self.rate.max(1))).unwrap_or(u64::MAX)
-    }
-
-    /// When a quote is due, in microseconds since 1970.
-    pub(crate) fn ts(&self, number: u64) -> i64 {
-        self.start_us.saturating_add(i64::try_from(self.due(number)).unwrap_or(i64::MAX))
-    }
-
-    /// How many quotes are due by `elapsed`.
-    pub(crate) fn due_by(&self, elapsed: Duration) -> u64 {
-        let micros = elapsed.as_micros();
-        let due = micros * u128::from(self.rate) / 1_000_000 + 1;
-        u64::try_from(due).unwrap_or(u64::MAX).min(self.total)
-    }
-
-    /// How many quotes the publisher's symbol with that place in its hand gets in all.
-    pub(crate) fn quotes_of(&self, place: u64) -> u64 {
-        let count = self.symbols.count.max(1);
-        self.total / count + u64::from(place < self.total % count)
-    }
-
-    /// Microseconds between two quotes of one symbol.
-    pub(crate) fn interval_us(&self) -> u64 {
-        self.symbols.count * 1_000_000 / self.rate.max(1)
-    }
-}
+/// How long the server may take to say what became of the last quotes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What became of the quotes.
 #[derive(Debug)]
@@ -99,7 +30,7 @@ pub(crate) struct Published {
     pub(crate) accepted: u64,
     pub(crate) rejected: u64,
     pub(crate) reason: Option<String>,
-    /// From when a batch's first quote was due until its answer, in microseconds.
+    /// From when a batch was sent until its answer, in microseconds.
     pub(crate) acknowledged: Histogram<u64>,
     /// How late batches were sent, in microseconds: what the bench itself, or a server that does not read, added.
     pub(crate) lateness: Histogram<u64>,
@@ -109,7 +40,8 @@ pub(crate) struct Published {
 impl Published {
     /// What several publishers did together.
     pub(crate) fn sum(all: impl IntoIterator<Item = Self>) -> Self {
-        all.into_iter().fold(Self::new(), |mut sum, one| {
+        let none = Self::new(0, Taken::new(), histogram(), Duration::ZERO);
+        all.into_iter().fold(none, |mut sum, one| {
             sum.sent += one.sent;
             sum.accepted += one.accepted;
             sum.rejected += one.rejected;
@@ -121,158 +53,144 @@ impl Published {
         })
     }
 
-    fn new() -> Self {
-        Self {
-            sent: 0,
-            accepted: 0,
-            rejected: 0,
-            reason: None,
-            acknowledged: histogram(),
-            lateness: histogram(),
-            took: Duration::ZERO,
-        }
-    }
-
-    fn answered(&mut self, answer: Answer, due: Instant) {
-        self.accepted += answer.accepted;
-        self.rejected += answer.rejected;
-        if self.reason.is_none() {
-            self.reason = answer.reason;
-        }
-        record(&mut self.acknowledged, due.elapsed());
+    fn new(sent: u64, taken: Taken, lateness: Histogram<u64>, took: Duration) -> Self {
+        let Taken { accepted, rejected, reason, acknowledged } = taken;
+        Self { sent, accepted, rejected, reason, acknowledged, lateness, took }
     }
 }
 
-/// The wall clock as quotes carry it.
-pub(crate) fn unix_us() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+/// What a publisher does once it is told to start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Job {
+    /// Quotes at their times; `start` is the schedule's start on the monotonic clock.
+    Scheduled { schedule: Schedule, start: Instant },
+    /// As many quotes as the server takes, until then.
+    Flood { symbols: Symbols, until: Instant },
 }
 
-/// Publishes all quotes of a schedule over one stream. `start` is the schedule's start on the monotonic clock.
-pub(crate) async fn publish(
-    origin: &str,
-    key: Option<&str>,
+type Thread = JoinHandle<Result<Published, BenchError>>;
+
+/// Publishers that are connected and wait for their work.
+#[derive(Debug)]
+pub(crate) struct Publishers {
+    threads: Vec<(mpsc::SyncSender<Job>, Thread)>,
+}
+
+impl Publishers {
+    /// Connects `count` publishers, each on a thread of its own.
+    ///
+    /// # Errors
+    /// If one cannot connect.
+    pub(crate) fn connect(
+        dialect: &Arc<dyn Dialect>,
+        count: usize,
+        work: Work,
+        batch: usize,
+        cpu: Option<usize>,
+    ) -> Result<Self, BenchError> {
+        let mut threads = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (ready, connected) = mpsc::sync_channel(1);
+            let (jobs, job) = mpsc::sync_channel(1);
+            let dialect = dialect.clone();
+            let thread = thread::spawn(move || {
+                if let Some(cpu) = cpu {
+                    machine::pin(cpu)?;
+                }
+                pace::sharpen();
+                let publisher = dialect.publisher(&work)?;
+                let _ = ready.send(());
+                // Nobody sends a job when another publisher could not connect.
+                let Ok(job) = job.recv() else { return Ok(Published::sum([])) };
+                match job {
+                    Job::Scheduled { schedule, start } => scheduled(publisher, schedule, start, batch),
+                    Job::Flood { symbols, until } => flood(publisher, symbols, until, batch),
+                }
+            });
+            if connected.recv().is_err() {
+                return Err(join(thread)
+                    .err()
+                    .unwrap_or_else(|| BenchError::Option("a publisher has ended".to_owned())));
+            }
+            threads.push((jobs, thread));
+        }
+        Ok(Self { threads })
+    }
+
+    /// Gives each publisher its job.
+    pub(crate) fn start(&self, jobs: impl IntoIterator<Item = Job>) {
+        for ((sender, _), job) in self.threads.iter().zip(jobs) {
+            // One that has ended says why when it is asked.
+            let _ = sender.send(job);
+        }
+    }
+
+    /// Waits until all is published and answered.
+    ///
+    /// # Errors
+    /// If a publisher lost its connection, or was not answered in time.
+    pub(crate) fn finish(self) -> Result<Published, BenchError> {
+        let (jobs, threads): (Vec<_>, Vec<_>) = self.threads.into_iter().unzip();
+        drop(jobs);
+        let published: Result<Vec<_>, _> = threads.into_iter().map(join).collect();
+        Ok(Published::sum(published?))
+    }
+}
+
+fn join(thread: Thread) -> Result<Published, BenchError> {
+    match thread.join() {
+        Ok(published) => published,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Publishes all quotes of a schedule.
+fn scheduled(
+    mut publisher: Box<dyn Publisher>,
     schedule: Schedule,
     start: Instant,
+    batch: usize,
 ) -> Result<Published, BenchError> {
-    let mut maker = QuoteMaker::default();
-    let (requests, mut answers) = wire::open(origin, key).await?;
-    let window = Semaphore::new(WINDOW);
-    let (due_times, mut due_receiver) = tokio::sync::mpsc::channel::<Instant>(WINDOW);
-    let send = async {
-        let mut lateness = histogram();
-        let mut number = 0;
-        let mut ticks = tokio::time::interval_at(start.into(), TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while number < schedule.total {
-            ticks.tick().await;
-            while number < schedule.due_by(start.elapsed()) {
-                let end = schedule.due_by(start.elapsed()).min(number + BATCH_MAX);
-                let due = start + Duration::from_micros(schedule.due(number));
-                let Ok(permit) = window.acquire().await else { return (lateness, number) };
-                permit.forget();
-                record(&mut lateness, due.elapsed());
-                let quotes =
-                    (number..end).map(|number| maker.quote(schedule.symbols.of(number), number, schedule.ts(number)));
-                if !requests.send(quotes.collect()).await || due_times.send(due).await.is_err() {
-                    return (lateness, number);
-                }
-                number = end;
-            }
-        }
-        drop((requests, due_times));
-        (lateness, number)
-    };
-    let receive = async {
-        let mut published = Published::new();
-        while let Some(answer) = answers.next().await? {
-            window.add_permits(1);
-            let Some(due) = due_receiver.recv().await else { break };
-            published.answered(answer, due);
-        }
-        Ok::<_, BenchError>(published)
-    };
-    let limit = Duration::from_micros(schedule.due(schedule.total)) + DRAIN_TIMEOUT;
-    let both = tokio::time::timeout(limit, async { tokio::join!(send, receive) }).await;
-    let ((lateness, sent), published) =
-        both.map_err(|_| BenchError::TimedOut(format!("not all quotes were answered within {limit:?}")))?;
-    Ok(Published { sent, lateness, took: start.elapsed(), ..published? })
+    let mut lateness = histogram();
+    let mut quotes: Vec<Due> = Vec::with_capacity(batch);
+    let mut number = 0;
+    while number < schedule.total {
+        let due = start + Duration::from_micros(schedule.due(number));
+        let collect = if schedule.rate > ONE_BY_ONE { TICK } else { Duration::ZERO };
+        publisher.wait_until(due + collect)?;
+        let end = schedule.due_by(start.elapsed()).clamp(number + 1, number + batch as u64).min(schedule.total);
+        quotes.clear();
+        quotes.extend((number..end).map(|number| schedule.quote(number)));
+        record(&mut lateness, due.elapsed());
+        publisher.send(&quotes)?;
+        number = end;
+    }
+    let taken = publisher.finish(PATIENCE)?;
+    Ok(Published::new(number, taken, lateness, start.elapsed()))
 }
 
-/// Publishes as fast as the server acknowledges, for a while.
-pub(crate) async fn flood(
-    origin: &str,
-    key: Option<&str>,
+/// Publishes as fast as the server takes it.
+fn flood(
+    mut publisher: Box<dyn Publisher>,
     symbols: Symbols,
-    duration: Duration,
+    until: Instant,
+    batch: usize,
 ) -> Result<Published, BenchError> {
-    let mut maker = QuoteMaker::default();
-    let (requests, mut answers) = wire::open(origin, key).await?;
-    let mut published = Published::new();
-    let start = Instant::now();
-    let mut in_flight: VecDeque<Instant> = VecDeque::with_capacity(WINDOW);
-    let mut requests = Some(requests);
-    let work = async {
-        loop {
-            if start.elapsed() >= duration {
-                requests = None;
-            }
-            if let Some(requests) = requests.as_ref().filter(|_| in_flight.len() < WINDOW) {
-                let ts = unix_us();
-                let numbers = published.sent..published.sent + BATCH_MAX;
-                let quotes = numbers.map(|number| maker.quote(symbols.of(number), number, ts)).collect();
-                in_flight.push_back(Instant::now());
-                published.sent += BATCH_MAX;
-                if requests.send(quotes).await {
-                    continue;
-                }
-            }
-            match answers.next().await? {
-                Some(answer) => published.answered(answer, in_flight.pop_front().unwrap_or(start)),
-                None => return Ok(()),
-            }
-        }
-    };
-    let limit = duration + DRAIN_TIMEOUT;
-    match tokio::time::timeout(limit, work).await {
-        Ok(done) => done?,
-        Err(_) => return Err(BenchError::TimedOut(format!("not all quotes were answered within {limit:?}"))),
+    let began = Instant::now();
+    let mut quotes: Vec<Due> = Vec::with_capacity(batch);
+    let mut number = 0;
+    while Instant::now() < until {
+        let now_us = unix_us();
+        quotes.clear();
+        let end = number + batch as u64;
+        quotes.extend((number..end).map(|number| Due {
+            symbol: symbols.of(number),
+            seq: number / symbols.count.max(1) + 1,
+            due_us: now_us,
+        }));
+        publisher.send(&quotes)?;
+        number = end;
     }
-    published.took = start.elapsed();
-    Ok(published)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quotes_are_due_evenly_and_none_is_forgotten() {
-        let symbols = Symbols::deal(500, 1)[0];
-        let schedule = Schedule { start_us: 1_000_000, rate: 100_000, symbols, total: 1_000_000 };
-        assert_eq!(schedule.due(100_000), 1_000_000);
-        assert_eq!(schedule.ts(1), 1_000_010);
-        assert_eq!(schedule.interval_us(), 5_000);
-        let uneven = Schedule { total: 1_003, ..schedule };
-        assert_eq!([uneven.quotes_of(2), uneven.quotes_of(3)], [3, 2]);
-        assert_eq!((0..500).map(|place| uneven.quotes_of(place)).sum::<u64>(), 1_003);
-        for micros in [0, 9, 10, 999, 1000, 12_345_678] {
-            let due = schedule.due_by(Duration::from_micros(micros));
-            assert!(schedule.due(due - 1) <= micros, "{micros}");
-            assert!(due == schedule.total || schedule.due(due) > micros, "{micros}");
-        }
-    }
-
-    #[test]
-    fn every_symbol_has_one_publisher() {
-        for (symbols, publishers) in [(1, 1), (500, 1), (500, 3), (2, 9)] {
-            let mut dealt: Vec<usize> = Symbols::deal(symbols, publishers)
-                .iter()
-                .flat_map(|hand| (0..hand.count).map(|number| hand.of(number)))
-                .collect();
-            dealt.sort_unstable();
-            assert_eq!(dealt, (0..usize::try_from(symbols).unwrap()).collect::<Vec<_>>());
-        }
-    }
+    let taken = publisher.finish(PATIENCE)?;
+    Ok(Published::new(number, taken, histogram(), began.elapsed()))
 }

@@ -8,7 +8,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::check::Checks;
+use crate::{check::Checks, system::AcceptQueue};
 
 /// The longest latency that is told apart, in microseconds.
 const LATENCY_MAX_US: u64 = 600_000_000;
@@ -76,6 +76,8 @@ pub struct Setup {
     pub topics_per_socket: usize,
     /// Quotes per second; `None` is as many as are acknowledged.
     pub rate: Option<u64>,
+    /// Bytes of an update's payload, about.
+    pub payload: usize,
     /// Measured seconds, warm-up excluded.
     pub seconds: f64,
 }
@@ -120,7 +122,16 @@ pub struct Delivered {
     pub coverage: Percentiles,
     /// From when a delivered quote was due until it was read.
     pub latency: Percentiles,
-    /// Sockets that were closed, or joins that failed.
+    /// From when an update was due until the last of all sockets had it; of one symbol alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_socket: Option<Percentiles>,
+    /// `latency` as a curve: of each quantile, its microseconds.
+    pub curve: Vec<(f64, u64)>,
+    /// Messages that one read of a socket returned: a server that is late batches more, and looks cheaper.
+    pub per_read: PerRead,
+    /// Bytes of a delivery, frame and all.
+    pub bytes_per_delivery: f64,
+    /// Sockets that were closed, joins that failed, messages that were not understood.
     pub failed: u64,
     /// The first of their reasons.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,9 +140,88 @@ pub struct Delivered {
     pub reader_busy: f64,
 }
 
+/// Messages that one read of a socket returned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct PerRead {
+    /// On average.
+    pub mean: f64,
+    /// Half of the reads returned no more.
+    pub p50: u64,
+    /// The most.
+    pub max: u64,
+}
+
+impl From<&Histogram<u64>> for PerRead {
+    fn from(histogram: &Histogram<u64>) -> Self {
+        if histogram.is_empty() {
+            return Self::default();
+        }
+        Self { mean: histogram.mean(), p50: histogram.value_at_quantile(0.5), max: histogram.max() }
+    }
+}
+
+/// The quantiles of a curve, close to one another where latencies are long.
+pub(crate) fn curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
+    if histogram.is_empty() {
+        return Vec::new();
+    }
+    let low = (1..18).map(|step| f64::from(step) * 0.05);
+    let high = (0..=24).map(|step| 1.0 - 0.1 * 10f64.powf(-f64::from(step) / 8.0));
+    low.chain(high).map(|quantile| (quantile, histogram.value_at_quantile(quantile))).collect()
+}
+
+/// All sockets dropped and opened again at once.
+#[derive(Debug, Clone, Serialize)]
+pub struct Storm {
+    /// Seconds until all were joined again, for each time.
+    pub seconds: Vec<f64>,
+    /// CPU of the server for one connection that ends, one that opens, and its joins, in microseconds, for each time.
+    pub server_cpu_us_per_socket: Vec<f64>,
+    /// What the accept queues of this machine could not hold, all times together.
+    pub accept_queue: AcceptQueue,
+}
+
+/// Sockets that stopped reading for a while.
+#[derive(Debug, Clone, Serialize)]
+pub struct Slow {
+    /// How many.
+    pub sockets: usize,
+    /// For how long they did not read.
+    pub stalled_seconds: f64,
+    /// Those that the server closed.
+    pub cut: u64,
+    /// The first reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What they received, before, and after they read again.
+    #[serde(flatten)]
+    pub checks: Checks,
+    /// Updates that were merged into newer ones before they were sent.
+    pub conflated: u64,
+    /// The most bytes that the kernel kept for one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_bytes_max: Option<u64>,
+    /// Latency of the others before these stopped.
+    pub others_before: Percentiles,
+    /// Resident bytes of the server at the most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_peak: Option<u64>,
+    /// How many of them came for each slow socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_per_slow_socket: Option<u64>,
+    /// What the server is configured to keep for a socket that does not read.
+    pub bound_per_socket: u64,
+}
+
 /// What the server spent.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Server {
+    /// Its process, if it is on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// CPU time by the measured time: 1 is a full core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<f64>,
     /// CPU seconds, user and system, in the measured time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
@@ -175,6 +265,11 @@ pub struct Opening {
     pub seconds: f64,
     /// Sockets per second.
     pub per_second: f64,
+    /// CPU of the server for one connection and its joins, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_us_per_socket: Option<f64>,
+    /// What the accept queues of this machine could not hold.
+    pub accept_queue: AcceptQueue,
 }
 
 /// The result of a run.
@@ -185,12 +280,18 @@ pub struct Report {
     /// What opening the sockets took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opening: Option<Opening>,
+    /// What opening them again took, all at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm: Option<Storm>,
     /// What the publishers saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingest: Option<Ingest>,
     /// What the sockets saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered: Option<Delivered>,
+    /// What became of sockets that stopped reading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow: Option<Slow>,
     /// What the server spent.
     pub server: Server,
 }
@@ -202,26 +303,30 @@ impl Report {
         let delivered = self.delivered.as_ref();
         delivered.is_none_or(|seen| seen.checks.clean() && seen.behind == 0 && seen.missing == 0 && seen.failed == 0)
             && self.ingest.as_ref().is_none_or(|ingest| ingest.rejected == 0 && ingest.accepted == ingest.sent)
+            && self.slow.as_ref().is_none_or(|slow| slow.checks.clean())
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {
-        let Setup { scenario, sockets, symbols, topics_per_socket, rate, seconds } = &self.setup;
+        let Setup { scenario, sockets, symbols, topics_per_socket, rate, seconds, .. } = &self.setup;
         let rate = rate.map_or_else(|| "as many as acknowledged".to_owned(), |rate| format!("{rate}/s"));
         let mut rows = vec![(
             *scenario,
             format!("{sockets} sockets × {topics_per_socket} topics, {symbols} symbols, quotes {rate}, {seconds:.1} s"),
         )];
         if let Some(opening) = &self.opening {
-            rows.push((
-                "opened and joined",
-                format!("in {:.2} s, {:.0} sockets/s", opening.seconds, opening.per_second),
-            ));
+            opening.rows(&mut rows);
+        }
+        if let Some(storm) = &self.storm {
+            storm.rows(&mut rows);
         }
         if let Some(ingest) = &self.ingest {
             ingest.rows(&mut rows);
         }
         if let Some(delivered) = &self.delivered {
             delivered.rows(&mut rows);
+        }
+        if let Some(slow) = &self.slow {
+            slow.rows(&mut rows);
         }
         self.server.rows(&mut rows);
         rows
@@ -236,14 +341,18 @@ impl Ingest {
             "quotes",
             format!("{sent} sent, {accepted} accepted, {rejected} rejected{reason}, {per_second:.0}/s"),
         ));
-        rows.push(("acknowledged after", self.acknowledged.to_string()));
-        rows.push(("bench late by", self.lateness.to_string()));
+        if self.acknowledged.count > 0 {
+            rows.push(("acknowledged after", self.acknowledged.to_string()));
+        }
+        if self.lateness.count > 0 {
+            rows.push(("bench late by", self.lateness.to_string()));
+        }
     }
 }
 
 impl Delivered {
     fn rows(&self, rows: &mut Vec<(&'static str, String)>) {
-        let Checks { deliveries, lost, disordered, overcounted, unannounced, .. } = self.checks;
+        let deliveries = self.checks.deliveries;
         rows.push((
             "deliveries",
             format!(
@@ -255,10 +364,15 @@ impl Delivered {
         ));
         rows.push(("coverage lag", self.coverage.to_string()));
         rows.push(("delivery latency", self.latency.to_string()));
-        let wrong = format!(
-            "{lost} lost, {disordered} out of order, {overcounted} overcounted, {unannounced} of an unknown epoch, {} joins behind, {} updates missing",
-            self.behind, self.missing
-        );
+        if let Some(last) = self.last_socket {
+            rows.push(("all sockets after", last.to_string()));
+        }
+        let PerRead { mean, p50, max } = self.per_read;
+        rows.push((
+            "messages per read",
+            format!("mean {mean:.2}, p50 {p50}, max {max}; {:.0} bytes each", self.bytes_per_delivery),
+        ));
+        let wrong = format!("{}, {} joins behind, {} updates missing", self.checks, self.behind, self.missing);
         rows.push(("checks", wrong));
         if let Some(failure) = &self.failure {
             rows.push(("failed", format!("{}, the first: {failure}", self.failed)));
@@ -268,10 +382,76 @@ impl Delivered {
     }
 }
 
+impl fmt::Display for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lost, repeated, disordered, overcounted, unannounced, .. } = self;
+        write!(
+            f,
+            "{lost} lost, {repeated} repeated, {disordered} out of order, {overcounted} overcounted, {unannounced} of an unknown epoch"
+        )
+    }
+}
+
+impl Opening {
+    fn rows(&self, rows: &mut Vec<(&'static str, String)>) {
+        rows.push(("opened and joined", format!("in {:.2} s, {:.0} sockets/s", self.seconds, self.per_second)));
+        if let Some(cpu) = self.server_cpu_us_per_socket {
+            rows.push(("server CPU per socket", format!("{cpu:.0} µs to connect and join")));
+        }
+        rows.extend(self.accept_queue.row());
+    }
+}
+
+impl AcceptQueue {
+    fn row(&self) -> Option<(&'static str, String)> {
+        let Self { overflows, drops } = self;
+        (*self != Self::default()).then(|| ("accept queues", format!("{overflows} overflows, {drops} drops")))
+    }
+}
+
+impl Storm {
+    fn rows(&self, rows: &mut Vec<(&'static str, String)>) {
+        let list = |values: &[f64], digits: usize| {
+            let values: Vec<String> = values.iter().map(|value| format!("{value:.digits$}")).collect();
+            values.join(", ")
+        };
+        rows.push(("all joined again after", format!("{} s", list(&self.seconds, 2))));
+        if !self.server_cpu_us_per_socket.is_empty() {
+            rows.push(("server CPU per socket", format!("{} µs", list(&self.server_cpu_us_per_socket, 0))));
+        }
+        let AcceptQueue { overflows, drops } = self.accept_queue;
+        rows.push(("accept queues", format!("{overflows} overflows, {drops} drops")));
+    }
+}
+
+impl Slow {
+    fn rows(&self, rows: &mut Vec<(&'static str, String)>) {
+        rows.push(("latency before", self.others_before.to_string()));
+        let reason = self.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let Self { sockets, stalled_seconds, cut, conflated, checks, .. } = self;
+        rows.push((
+            "slow sockets",
+            format!("{sockets} did not read for {stalled_seconds:.0} s; {cut} cut off{reason}, {conflated} updates conflated"),
+        ));
+        rows.push(("their checks", checks.to_string()));
+        if let Some(bytes) = self.kernel_bytes_max {
+            rows.push(("unread in the kernel", format!("at most {} KiB a socket", bytes / 1024)));
+        }
+        if let (Some(peak), Some(each)) = (self.rss_peak, self.rss_per_slow_socket) {
+            let (each, bound) = (each / 1024, self.bound_per_socket / 1024);
+            rows.push((
+                "server memory, peak",
+                format!("{} KiB, {each} KiB more for each slow socket; {bound} are allowed", peak / 1024),
+            ));
+        }
+    }
+}
+
 impl Server {
     fn rows(&self, rows: &mut Vec<(&'static str, String)>) {
         if let Some(cpu) = self.cpu_seconds {
-            let mut text = format!("{cpu:.2} s");
+            let cores = self.cores.unwrap_or_default();
+            let mut text = format!("{cpu:.2} s, {:.0} % of a core", cores * 100.0);
             for (value, name) in
                 [(self.deliveries_per_cpu_second, "deliveries"), (self.quotes_per_cpu_second, "quotes")]
             {

@@ -1,50 +1,69 @@
 //! A run, from the first socket to the report.
 
 use std::{
-    net::{SocketAddr, ToSocketAddrs as _},
-    sync::{Arc, atomic::Ordering},
-    thread::{self, JoinHandle},
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures_util::future;
-use rustix::{
-    process::{Resource, getrlimit, setrlimit},
-    thread::{CpuSet, sched_setaffinity},
-};
 use tickwire_client::Options;
 
 use crate::{
     BenchError,
-    check::Checks,
+    crowd::Crowd,
+    dialect::{Dialect, Layout, Work},
+    machine, payload,
     probe::{Probe, Sample},
-    publisher::{self, Published, Schedule, Symbols, unix_us},
-    report::{Delivered, Ingest, Opening, Report, Server, Setup, histogram},
-    sockets::{self, Control, Plan, Seen},
+    publisher::{Job, Published, Publishers},
+    reader::{Control, Plan, Seen},
+    report::{Delivered, Ingest, Report, Server, Setup, Slow, Storm, curve},
+    schedule::{Schedule, Symbols, unix_us},
+    socket::{Tally, Window},
+    system::{self, AcceptQueue},
+    tickwire::{Tickwire, Via},
 };
 
-/// How long all sockets together may take to open and join.
-const OPENING_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long memory may settle before it is read.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Between opening the publishers' streams and the first quote.
+/// Between connecting the publishers and the first quote.
 const LEAD: Duration = Duration::from_millis(200);
-/// Files that are not sockets.
-const OTHER_FILES: u64 = 64;
+/// How often the server's memory is looked at where its peak is wanted.
+const LOOK: Duration = Duration::from_millis(250);
+/// The fastest load whose updates are followed to the last socket.
+const FOLLOWED_PER_SECOND: u64 = 2_000;
 
 /// The server to load.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Its socket.
-    pub socket: Options,
-    /// Its gRPC port, such as `http://127.0.0.1:4001`.
-    pub grpc: String,
-    /// Its admin port, such as `http://127.0.0.1:4040`.
-    pub admin: String,
-    /// The publishers' key.
-    pub key: Option<String>,
-    /// Its process, if it is on this machine: CPU time and memory are then read from the system.
-    pub pid: Option<u32>,
+    pub(crate) dialect: Arc<dyn Dialect>,
+    /// Its admin port, such as `http://127.0.0.1:4040`, if it is one of ours.
+    pub(crate) admin: Option<String>,
+    /// Its process, if it is on this machine; `None` finds it by its port.
+    pub(crate) pid: Option<u32>,
+}
+
+impl Target {
+    /// A node of Tickwire: its socket, its gRPC port (`http://127.0.0.1:4001`), and the publishers' key.
+    ///
+    /// # Errors
+    /// If its name has no address, or it is reached by TLS.
+    pub fn tickwire(socket: Options, grpc: String, key: Option<String>, via: Via) -> Result<Self, BenchError> {
+        let dialect = Arc::new(Tickwire::new(socket, grpc, key, via)?);
+        Ok(Self { dialect, admin: None, pid: None })
+    }
+
+    /// With an admin port, such as `http://127.0.0.1:4040`: its own histogram of lag, and its resources if its process cannot be seen.
+    #[must_use]
+    pub fn admin(mut self, origin: String) -> Self {
+        self.admin = Some(origin);
+        self
+    }
+
+    /// With a process whose CPU time and memory are read; without, it is the one that listens where the sockets connect to.
+    #[must_use]
+    pub fn pid(mut self, pid: Option<u32>) -> Self {
+        self.pid = pid;
+        self
+    }
 }
 
 /// The load.
@@ -58,18 +77,39 @@ pub struct Load {
     pub symbols: usize,
     /// Topics that each socket joins, at most `symbols`.
     pub topics_per_socket: usize,
-    /// Quotes: none, at a rate per second, or as many as are acknowledged.
+    /// Quotes: none, at a rate per second, or as many as are taken.
     pub rate: Rate,
-    /// Streams that publish; each symbol has one of them.
+    /// Bytes of an update's payload, about.
+    pub payload: usize,
+    /// Connections that publish; each symbol has one of them.
     pub publishers: usize,
+    /// Quotes of one batch at the most.
+    pub batch: usize,
     /// Threads that read.
     pub readers: usize,
+    /// How often all sockets are dropped and opened again at once, before quotes are published.
+    pub storms: usize,
+    /// Sockets that stop reading for a while.
+    pub slow: Option<Stall>,
     /// How long the load runs before it is measured.
     pub warm_up: Duration,
-    /// How long it is measured.
+    /// How long it is measured. With slow sockets: how long before they stop, to compare with.
     pub duration: Duration,
     /// The core that the bench keeps to.
     pub cpu: Option<usize>,
+}
+
+/// Sockets that stop reading for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stall {
+    /// Every so many-th socket does.
+    pub every: usize,
+    /// For how long.
+    pub duration: Duration,
+    /// How long the load goes on when they read again.
+    pub recovery: Duration,
+    /// Bytes that the server is configured to keep for each (`limits.outbox_bytes`).
+    pub bound: u64,
 }
 
 /// How many quotes are published.
@@ -79,13 +119,14 @@ pub enum Rate {
     None,
     /// So many per second.
     PerSecond(u64),
-    /// As many as the server acknowledges.
+    /// As many as the server takes.
     Max,
 }
 
 impl Load {
     fn check(&self) -> Result<(), BenchError> {
         let wrong = |what: &str| Err(BenchError::Option(what.to_owned()));
+        payload::check(self.payload)?;
         if self.symbols == 0 || self.symbols > 100_000 {
             return wrong("the number of symbols must be 1 to 100000");
         }
@@ -93,20 +134,40 @@ impl Load {
             return wrong("the topics of a socket must be at least 1 and at most the number of symbols");
         }
         if self.sockets > 1_000_000
-            || self.readers == 0
-            || self.readers > 64
-            || self.publishers == 0
-            || self.publishers > 64
+            || !(1..=64).contains(&self.readers)
+            || !(1..=64).contains(&self.publishers)
+            || !(1..=10_000).contains(&self.batch)
         {
-            return wrong("at most 1000000 sockets, 1 to 64 readers and 1 to 64 publishers");
+            return wrong("at most 1000000 sockets, 1 to 64 readers, 1 to 64 publishers, batches of 1 to 10000");
         }
         if matches!(self.rate, Rate::PerSecond(0)) || matches!(self.rate, Rate::PerSecond(10_000_001..)) {
             return wrong("the rate must be 1 to 10000000 quotes per second");
         }
-        if self.duration.is_zero() || self.duration + self.warm_up > Duration::from_secs(86_400) {
+        if self.storms > 1_000 || self.slow.is_some_and(|slow| slow.every < 2) {
+            return wrong("at most 1000 storms; at most every second socket may be slow");
+        }
+        if self.duration.is_zero() || self.run_time() > Duration::from_secs(86_400) {
             return wrong("the duration must be above zero and, with the warm-up, at most a day");
         }
         Ok(())
+    }
+
+    /// What is measured, warm-up excluded.
+    fn measured(&self) -> Duration {
+        self.slow.map_or(self.duration, |slow| slow.duration + slow.recovery)
+    }
+
+    /// From the first quote until what is measured begins.
+    fn before(&self) -> Duration {
+        self.warm_up + if self.slow.is_some() { self.duration } else { Duration::ZERO }
+    }
+
+    fn run_time(&self) -> Duration {
+        self.before() + self.measured()
+    }
+
+    fn joins(&self) -> usize {
+        self.sockets * self.topics_per_socket
     }
 }
 
@@ -117,107 +178,57 @@ impl Load {
 pub async fn run(target: &Target, load: &Load) -> Result<Report, BenchError> {
     load.check()?;
     if let Some(cpu) = load.cpu {
-        pin(cpu)?;
+        machine::pin(cpu)?;
     }
-    let probe = Probe::new(target.pid, &target.admin)?;
+    let probe = Probe::new(target.pid, target.dialect.address(), target.admin.as_deref())?;
     let before = probe.sample().await;
-    let crowd = Crowd::open(target, load).await?;
+    let plan = Plan {
+        dialect: target.dialect.clone(),
+        layout: Layout { symbols: load.symbols, topics_per_socket: load.topics_per_socket },
+        sockets: load.sockets,
+        slow_every: load.slow.map_or(0, |slow| slow.every),
+    };
+    let mut crowd = Crowd::open(&plan, load.readers, load.cpu, &probe).await?;
+    let storm = storms(load, &mut crowd, &probe).await?;
     if load.sockets > 0 {
         tokio::time::sleep(SETTLE).await;
     }
-    let (published, window) = Box::pin(publish(target, load, &probe, &crowd.control)).await?;
+    let (published, observed) = Box::pin(publish(target, load, &probe, crowd.control())).await?;
     let after = probe.sample().await;
-    let opening = crowd.opening(load);
+    let opening = crowd.opening.take();
     let seen = crowd.finish()?;
 
-    let delivered = (load.sockets > 0 && load.rate != Rate::None).then(|| delivered(load, seen, published.as_ref()));
+    let mut sum = Gathered::new(load, seen);
+    let slow = load.slow.map(|stall| slow(&plan, stall, &mut sum, &observed));
+    let delivered = (load.sockets > 0 && load.rate != Rate::None).then(|| delivered(load, sum, published.as_ref()));
     let ingest = published.map(|publishing| ingest(publishing.published));
-    let server = server(load, &before, &after, &window, ingest.as_ref(), delivered.as_ref());
-    Ok(Report { setup: setup(load), opening, ingest, delivered, server })
+    let server = server(load, &probe, [&before, &after], &observed, ingest.as_ref(), delivered.as_ref());
+    Ok(Report { setup: setup(load), opening, storm, ingest, delivered, slow, server })
 }
 
-/// The sockets and the threads that read them.
-struct Crowd {
-    control: Arc<Control>,
-    threads: Vec<JoinHandle<Result<Seen, BenchError>>>,
-    took: Duration,
+/// Drops all sockets and opens them again, as often as asked for.
+async fn storms(load: &Load, crowd: &mut Crowd, probe: &Probe) -> Result<Option<Storm>, BenchError> {
+    if load.storms == 0 || load.sockets == 0 {
+        return Ok(None);
+    }
+    let queues = AcceptQueue::now();
+    let mut storm = Storm { seconds: Vec::new(), server_cpu_us_per_socket: Vec::new(), accept_queue: queues };
+    for _ in 0..load.storms {
+        tokio::time::sleep(SETTLE).await;
+        let opening = crowd.storm(probe).await?;
+        storm.seconds.push(opening.seconds);
+        storm.server_cpu_us_per_socket.extend(opening.server_cpu_us_per_socket);
+    }
+    storm.accept_queue = AcceptQueue::now().since(queues);
+    Ok(Some(storm))
 }
 
-impl Crowd {
-    async fn open(target: &Target, load: &Load) -> Result<Self, BenchError> {
-        let control = Arc::<Control>::default();
-        let mut crowd = Self { control: control.clone(), threads: Vec::new(), took: Duration::ZERO };
-        if load.sockets == 0 {
-            return Ok(crowd);
-        }
-        allow_files(load.sockets as u64 + OTHER_FILES)?;
-        let plan = Plan {
-            socket: target.socket.clone(),
-            address: resolve(&target.socket)?,
-            symbols: load.symbols,
-            topics_per_socket: load.topics_per_socket,
-        };
-        let began = Instant::now();
-        let share = load.sockets.div_ceil(load.readers);
-        for first in (0..load.sockets).step_by(share) {
-            let (plan, control, cpu) = (plan.clone(), control.clone(), load.cpu);
-            let numbers = first..(first + share).min(load.sockets);
-            crowd.threads.push(thread::spawn(move || {
-                if let Some(cpu) = cpu {
-                    pin(cpu)?;
-                }
-                sockets::run(&plan, numbers, &control)
-            }));
-        }
-        let joins = load.sockets * load.topics_per_socket;
-        while control.joined.load(Ordering::Relaxed) < joins {
-            let failed = control.failed.load(Ordering::Relaxed) > 0;
-            if failed || crowd.threads.iter().any(JoinHandle::is_finished) {
-                let failure = crowd.finish()?.into_iter().find_map(|seen| seen.failure);
-                let problem = failure.unwrap_or_else(|| "not all sockets could be opened and joined".to_owned());
-                return Err(BenchError::Refused { address: target.socket.address(), problem });
-            }
-            if began.elapsed() > OPENING_TIMEOUT {
-                let joined = control.joined.load(Ordering::Relaxed);
-                return Err(BenchError::TimedOut(format!(
-                    "{joined} of {joins} joins were answered within {OPENING_TIMEOUT:?}"
-                )));
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        crowd.took = began.elapsed();
-        Ok(crowd)
-    }
-
-    fn opening(&self, load: &Load) -> Option<Opening> {
-        let seconds = self.took.as_secs_f64();
-        (load.sockets > 0).then(|| Opening { seconds, per_second: ratio(load.sockets as u64, seconds) })
-    }
-
-    /// Lets the threads read what is on its way, and gathers what they have seen.
-    fn finish(mut self) -> Result<Vec<Seen>, BenchError> {
-        self.control.finish.store(true, Ordering::Relaxed);
-        std::mem::take(&mut self.threads)
-            .into_iter()
-            .map(|thread| match thread.join() {
-                Ok(seen) => seen,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
-            .collect()
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        // Threads of a run that has failed end by themselves.
-        self.control.finish.store(true, Ordering::Relaxed);
-    }
-}
-
-/// The server at the beginning and at the end of the measured time.
-struct Window {
+/// The server at the beginning and at the end of the measured time, and at its peak.
+struct Observed {
     start: Sample,
     end: Sample,
+    rss_peak: Option<u64>,
+    kernel_bytes_max: Option<u64>,
 }
 
 /// What was published: how it went, and how many quotes each symbol got, where that was planned.
@@ -232,50 +243,85 @@ async fn publish(
     load: &Load,
     probe: &Probe,
     control: &Control,
-) -> Result<(Option<Publishing>, Window), BenchError> {
+) -> Result<(Option<Publishing>, Observed), BenchError> {
     let hands = Symbols::deal(load.symbols as u64, load.publishers as u64);
+    let count = if load.rate == Rate::None { 0 } else { hands.len() };
+    let work = Work { payload: load.payload, acknowledged: load.sockets == 0 };
+    let publishers = Publishers::connect(&target.dialect, count, work, load.batch, load.cpu)?;
     let start = Instant::now() + LEAD;
     let start_us = unix_us().saturating_add(micros(LEAD));
-    let measured_from = start_us.saturating_add(micros(load.warm_up));
-    let observe = async {
-        tokio::time::sleep_until((start + load.warm_up).into()).await;
-        let first = probe.sample().await;
-        tokio::time::sleep_until((start + load.warm_up + load.duration).into()).await;
-        Window { start: first, end: probe.sample().await }
+    let schedules: Vec<Schedule> = match load.rate {
+        Rate::PerSecond(rate) => hands.iter().map(|hand| schedule(load, rate, *hand, start_us)).collect(),
+        Rate::None | Rate::Max => Vec::new(),
     };
-    control.until_us.store(measured_from.saturating_add(micros(load.duration)), Ordering::Relaxed);
-    control.from_us.store(measured_from, Ordering::Relaxed);
-    let (origin, key) = (target.grpc.as_str(), target.key.as_deref());
-    let run_time = load.warm_up + load.duration;
-    match load.rate {
-        Rate::None => Ok((None, observe.await)),
-        Rate::Max => {
-            let flood = future::try_join_all(
-                hands.into_iter().map(|hand| publisher::flood(origin, key, hand, LEAD + run_time)),
-            );
-            let (published, window) = tokio::join!(flood, observe);
-            Ok((Some(Publishing { published: Published::sum(published?), quotes: None }), window))
-        }
-        Rate::PerSecond(rate) => {
-            let schedules = hands.iter().map(|hand| {
-                let rate = (rate * hand.count / load.symbols as u64).max(1);
-                let total = u64::try_from(run_time.as_micros() * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX);
-                Schedule { start_us, rate, symbols: *hand, total }
-            });
-            let schedules: Vec<Schedule> = schedules.collect();
-            let interval = schedules.iter().map(Schedule::interval_us).max().unwrap_or_default();
-            control.interval_us.store(interval, Ordering::Relaxed);
-            let mut quotes = vec![0; load.symbols];
-            for schedule in &schedules {
-                for place in 0..schedule.symbols.count {
-                    quotes[schedule.symbols.of(place)] = schedule.quotes_of(place);
-                }
-            }
-            let publish = schedules.into_iter().map(|schedule| publisher::publish(origin, key, schedule, start));
-            let (published, window) = tokio::join!(future::try_join_all(publish), observe);
-            Ok((Some(Publishing { published: Published::sum(published?), quotes: Some(quotes) }), window))
+    let from_us = start_us.saturating_add(micros(load.before()));
+    *control.window.lock().unwrap_or_else(PoisonError::into_inner) = Window {
+        start_us,
+        baseline_us: load.slow.map_or(from_us, |_| start_us.saturating_add(micros(load.warm_up))),
+        from_us,
+        until_us: from_us.saturating_add(micros(load.measured())),
+        interval_us: schedules.iter().map(Schedule::interval_us).max().unwrap_or_default(),
+        followed: load.symbols == 1 && matches!(load.rate, Rate::PerSecond(..=FOLLOWED_PER_SECOND)),
+    };
+    let until = start + load.run_time();
+    let flood = |symbols: &Symbols| Job::Flood { symbols: *symbols, until };
+    if load.rate == Rate::Max {
+        publishers.start(hands.iter().map(flood));
+    } else {
+        publishers.start(schedules.iter().map(|schedule| Job::Scheduled { schedule: *schedule, start }));
+    }
+    let observed = observe(target, load, probe, control, start).await;
+    if load.rate == Rate::None {
+        return Ok((None, observed));
+    }
+    let quotes = (load.rate != Rate::Max).then(|| planned(load, &schedules));
+    Ok((Some(Publishing { published: publishers.finish()?, quotes }), observed))
+}
+
+/// A publisher's part of the load.
+fn schedule(load: &Load, rate: u64, symbols: Symbols, start_us: i64) -> Schedule {
+    let rate = (rate * symbols.count / load.symbols as u64).max(1);
+    let total = u64::try_from(load.run_time().as_micros() * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX);
+    Schedule { start_us, rate, symbols, total }
+}
+
+/// How many quotes each symbol gets.
+fn planned(load: &Load, schedules: &[Schedule]) -> Vec<u64> {
+    let mut quotes = vec![0; load.symbols];
+    for schedule in schedules {
+        for place in 0..schedule.symbols.count {
+            quotes[schedule.symbols.of(place)] = schedule.quotes_of(place);
         }
     }
+    quotes
+}
+
+/// Looks at the server while it is loaded, and has the slow sockets stop and go on.
+async fn observe(target: &Target, load: &Load, probe: &Probe, control: &Control, start: Instant) -> Observed {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    let from = start + load.before();
+    tokio::time::sleep_until(from.into()).await;
+    let mut observed =
+        Observed { start: probe.sample().await, end: Sample::default(), rss_peak: probe.rss(), kernel_bytes_max: None };
+    if let Some(stall) = load.slow {
+        control.stall.store(true, Relaxed);
+        let resume = from + stall.duration;
+        let port = target.dialect.address().port();
+        while Instant::now() < from + load.measured() {
+            tokio::time::sleep(LOOK).await;
+            if Instant::now() >= resume {
+                control.stall.store(false, Relaxed);
+            } else {
+                observed.kernel_bytes_max = system::unsent_max(port).max(observed.kernel_bytes_max);
+            }
+            observed.rss_peak = probe.rss().max(observed.rss_peak);
+        }
+        control.stall.store(false, Relaxed);
+    }
+    tokio::time::sleep_until((from + load.measured()).into()).await;
+    observed.end = probe.sample().await;
+    observed
 }
 
 fn setup(load: &Load) -> Setup {
@@ -289,7 +335,8 @@ fn setup(load: &Load) -> Setup {
             Rate::PerSecond(rate) => Some(rate),
             Rate::Max => None,
         },
-        seconds: load.duration.as_secs_f64(),
+        payload: load.payload,
+        seconds: load.measured().as_secs_f64(),
     }
 }
 
@@ -305,52 +352,97 @@ fn ingest(published: Published) -> Ingest {
     }
 }
 
-fn delivered(load: &Load, seen: Vec<Seen>, publishing: Option<&Publishing>) -> Delivered {
-    let mut checks = Checks::default();
-    let (mut coverage, mut latency) = (histogram(), histogram());
-    let (mut measured, mut owed, mut busy, mut failure) = (0, 0, 0.0_f64, None);
-    let mut newest = vec![0; load.symbols];
-    for one in &seen {
-        for (symbol, reached) in &one.reached {
-            let best = reached.iter().copied().max().unwrap_or_default();
-            newest[*symbol] = best.max(newest[*symbol]);
+/// What all threads have seen.
+struct Gathered {
+    tally: Tally,
+    slow: Tally,
+    owed: u64,
+    behind: u64,
+    absent: Vec<usize>,
+    busy: f64,
+}
+
+impl Gathered {
+    fn new(load: &Load, seen: Vec<Seen>) -> Self {
+        let mut newest = vec![0; load.symbols];
+        for one in &seen {
+            for (symbol, reached) in &one.reached {
+                let best = reached.iter().copied().max().unwrap_or_default();
+                newest[*symbol] = best.max(newest[*symbol]);
+            }
         }
+        let mut sum =
+            Self { tally: Tally::new(), slow: Tally::new(), owed: 0, behind: 0, absent: Vec::new(), busy: 0.0 };
+        for one in seen {
+            let late = |(symbol, reached): (&usize, &Vec<u64>)| {
+                reached.iter().filter(|seq| **seq < newest[*symbol]).count() as u64
+            };
+            sum.behind += one.reached.iter().map(late).sum::<u64>();
+            sum.tally.add(one.tally);
+            sum.slow.add(one.slow);
+            sum.owed += one.owed;
+            sum.absent.extend(one.absent);
+            sum.busy = sum.busy.max(one.busy);
+        }
+        sum
     }
-    let mut behind = 0;
-    for one in seen {
-        checks.add(&one.checks);
-        coverage += &one.coverage;
-        latency += &one.latency;
-        measured += one.measured;
-        owed += one.owed;
-        busy = busy.max(one.busy);
-        failure = failure.or(one.failure);
-        let late = |(symbol, reached): (&usize, &Vec<u64>)| {
-            reached.iter().filter(|seq| **seq < newest[*symbol]).count() as u64
-        };
-        behind += one.reached.iter().map(late).sum::<u64>();
-    }
-    Delivered {
-        share_unconflated: ratio(checks.unconflated, u32::try_from(owed).map_or_else(|_| approximate(owed), f64::from)),
+}
+
+fn slow(plan: &Plan, stall: Stall, sum: &mut Gathered, observed: &Observed) -> Slow {
+    let checks = sum.slow.checks;
+    let sockets = plan.slow();
+    let grown = observed.rss_peak.zip(observed.start.rss).map(|(peak, before)| peak.saturating_sub(before));
+    Slow {
+        sockets,
+        stalled_seconds: stall.duration.as_secs_f64(),
+        cut: sum.slow.failed,
+        reason: sum.slow.failure.take(),
         checks,
+        conflated: checks.covered.saturating_sub(checks.deliveries),
+        kernel_bytes_max: observed.kernel_bytes_max,
+        others_before: (&sum.tally.baseline).into(),
+        rss_peak: observed.rss_peak,
+        rss_per_slow_socket: grown.map(|grown| grown / sockets.max(1) as u64),
+        bound_per_socket: stall.bound,
+    }
+}
+
+fn delivered(load: &Load, sum: Gathered, publishing: Option<&Publishing>) -> Delivered {
+    let Gathered { tally, slow, owed, behind, absent, busy } = sum;
+    let expected = publishing.map_or(0, |publishing| expected(load, publishing, &absent));
+    let last: Vec<u32> = tally.last.iter().copied().filter(|micros| *micros > 0).collect();
+    let mut followed = crate::report::histogram();
+    for micros in &last {
+        followed.saturating_record(u64::from(*micros));
+    }
+    let messages = tally.per_read.mean() * approximate(tally.per_read.len());
+    let fast_owed = owed.saturating_sub(slow.checks.covered);
+    Delivered {
+        share_unconflated: ratio(tally.checks.unconflated, approximate(fast_owed)),
+        checks: tally.checks,
         owed,
         behind,
-        missing: publishing.map_or(0, |publishing| expected(load, publishing).saturating_sub(owed)),
-        per_second: ratio(measured, load.duration.as_secs_f64()),
-        coverage: (&coverage).into(),
-        latency: (&latency).into(),
-        failed: u64::from(failure.is_some()),
-        failure,
+        missing: expected.saturating_sub(owed),
+        per_second: ratio(tally.measured, load.measured().as_secs_f64()),
+        coverage: (&tally.coverage).into(),
+        latency: (&tally.latency).into(),
+        last_socket: (!last.is_empty()).then(|| (&followed).into()),
+        curve: curve(&tally.latency),
+        per_read: (&tally.per_read).into(),
+        bytes_per_delivery: ratio(tally.bytes, messages),
+        failed: tally.failed,
+        failure: tally.failure,
         reader_busy: busy,
     }
 }
 
 /// How many updates all joins together must have seen the end of; 0 if that is not known, since some quotes were refused.
-fn expected(load: &Load, publishing: &Publishing) -> u64 {
+fn expected(load: &Load, publishing: &Publishing, absent: &[usize]) -> u64 {
     match &publishing.quotes {
         Some(quotes) if publishing.published.rejected == 0 => {
-            let symbols = (0..load.sockets * load.topics_per_socket).map(|join| join % load.symbols);
-            symbols.map(|symbol| quotes[symbol]).sum()
+            let all: u64 = (0..load.joins()).map(|join| quotes[join % load.symbols]).sum();
+            let gone: u64 = absent.iter().map(|symbol| quotes[*symbol]).sum();
+            all.saturating_sub(gone)
         }
         _ => 0,
     }
@@ -358,32 +450,33 @@ fn expected(load: &Load, publishing: &Publishing) -> u64 {
 
 fn server(
     load: &Load,
-    before: &Sample,
-    after: &Sample,
-    window: &Window,
+    probe: &Probe,
+    [before, after]: [&Sample; 2],
+    observed: &Observed,
     ingest: Option<&Ingest>,
     delivered: Option<&Delivered>,
 ) -> Server {
-    let cpu_seconds = window.end.cpu_since(&window.start);
-    let per_cpu = |per_second: f64| {
-        cpu_seconds.filter(|cpu| *cpu > 0.0).map(|cpu| per_second * load.duration.as_secs_f64() / cpu)
-    };
+    let cpu_seconds = observed.end.cpu_since(&observed.start);
+    let seconds = load.measured().as_secs_f64();
+    let per_cpu = |per_second: f64| cpu_seconds.filter(|cpu| *cpu > 0.0).map(|cpu| per_second * seconds / cpu);
     let rss_per_socket = match (before.rss, after.rss) {
         (Some(before), Some(after)) if load.sockets > 0 => Some(after.saturating_sub(before) / load.sockets as u64),
         _ => None,
     };
     Server {
+        pid: probe.pid(),
+        cores: cpu_seconds.map(|cpu| cpu / seconds),
         cpu_seconds,
         deliveries_per_cpu_second: delivered.and_then(|delivered| per_cpu(delivered.per_second)),
         quotes_per_cpu_second: ingest.and_then(|ingest| per_cpu(ingest.per_second)),
         rss_before: before.rss,
         rss_after: after.rss,
         rss_per_socket,
-        lag: window.end.lag_since(&window.start),
+        lag: observed.end.lag_since(&observed.start),
     }
 }
 
-fn ratio(count: u64, per: f64) -> f64 {
+pub(crate) fn ratio(count: u64, per: f64) -> f64 {
     if per > 0.0 { approximate(count) / per } else { 0.0 }
 }
 
@@ -394,46 +487,4 @@ fn approximate(count: u64) -> f64 {
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn resolve(socket: &Options) -> Result<SocketAddr, BenchError> {
-    let address = socket.address();
-    let uri: http::Uri = address.parse().map_err(|_| BenchError::Option(format!("{address:?} is no URL")))?;
-    if uri.scheme_str() != Some("ws") {
-        return Err(BenchError::Option(format!(
-            "{address}: the bench speaks ws only; measure behind TLS, or at its end"
-        )));
-    }
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let unreachable = |problem: String| BenchError::Unreachable { address: address.clone(), problem };
-    let found = (host, uri.port_u16().unwrap_or(80)).to_socket_addrs();
-    let mut found = found.map_err(|error| unreachable(error.to_string()))?;
-    found.next().ok_or_else(|| unreachable("the name has no address".to_owned()))
-}
-
-/// Raises the limit of open files as far as it may be and need be.
-fn allow_files(wanted: u64) -> Result<(), BenchError> {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return Ok(());
-    }
-    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
-        return Err(BenchError::Option(format!(
-            "the sockets need {wanted} open files, the limit is {}; raise it (ulimit -n) or open fewer sockets",
-            limit.maximum.unwrap_or_default()
-        )));
-    }
-    limit.current = Some(wanted);
-    setrlimit(Resource::Nofile, limit)
-        .map_err(|error| BenchError::machine("raise the limit of open files")(error.into()))
-}
-
-/// Binds the calling thread to a core.
-fn pin(cpu: usize) -> Result<(), BenchError> {
-    if cpu >= CpuSet::MAX_CPU {
-        return Err(BenchError::Option(format!("there is no core {cpu}")));
-    }
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu);
-    sched_setaffinity(None, &cpus).map_err(|error| BenchError::machine("keep to a core")(error.into()))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickwire_bench::{BenchError, Load, Rate, Target};
+use tickwire_bench::{BenchError, Load, Rate, Stall, Target, Via};
 use tickwire_client::Options;
 
 use crate::{
@@ -77,15 +77,62 @@ enum Scenario {
         #[command(flatten)]
         common: Common,
     },
+    /// All sockets drop and come back at once: time until all are joined, server CPU per connection, full accept queues
+    #[command(after_help = "Examples:
+  tickwire bench storm
+  tickwire bench storm --sockets 18000 --times 5")]
+    Storm {
+        /// Sockets to open
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        sockets: usize,
+        /// Symbols that they are spread over
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        symbols: usize,
+        /// How often they drop
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        times: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Some clients stop reading: what the others notice, and what the server keeps for the slow
+    #[command(after_help = "Examples:
+  tickwire bench slow
+  tickwire bench slow --sockets 100 --every 2 --rate 1000 --stall 60s
+
+Before the clients stop, --for measures how it is without. The stall must be long enough to fill what the kernel keeps for a socket,
+some megabytes: `conflated` tells whether it was.")]
+    Slow {
+        /// Sockets to open
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        sockets: usize,
+        /// Every N-th of them stops reading
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        every: usize,
+        /// Quotes per second, of one symbol
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        rate: u64,
+        /// How long they do not read
+        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = remote::parse_time)]
+        stall: Duration,
+        /// Bytes that the server is configured to keep for a socket, limits.outbox_bytes
+        #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+        bound: u64,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Quotes and no subscriber: what taking them in costs
     #[command(after_help = "Examples:
   tickwire bench ingest
+  tickwire bench ingest --via ndjson --batch 500 --publishers 2
   tickwire bench ingest --rate 50000 --publishers 4")]
     Ingest {
+        /// How the quotes get to the server
+        #[arg(long, value_enum, default_value_t = ViaArg::Grpc)]
+        via: ViaArg,
         /// Symbols
         #[arg(long, value_name = "N", default_value_t = 500)]
         symbols: usize,
-        /// Quotes per second, or max: as many as the server acknowledges
+        /// Quotes per second, or max: as many as the server takes
         #[arg(long, value_name = "N|max", default_value = "max", value_parser = parse_rate)]
         rate: Rate,
         #[command(flatten)]
@@ -105,7 +152,7 @@ struct Common {
     /// The server's admin port: its CPU time, memory and lag are read there
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4040", value_parser = Url::parse)]
     admin: Url,
-    /// The server's process: its CPU time and memory are read from the system
+    /// The server's process, whose CPU time and memory are read from the system; by default the one that listens at --url
     #[arg(long)]
     pid: Option<u32>,
     #[command(flatten)]
@@ -122,15 +169,44 @@ struct Common {
     /// Threads that read the sockets
     #[arg(long, value_name = "N", default_value_t = 1)]
     readers: usize,
-    /// gRPC streams that publish
+    /// Connections that publish
     #[arg(long, value_name = "N", default_value_t = 1)]
     publishers: usize,
+    /// Quotes of a batch at the most
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    batch: usize,
+    /// Bytes of an update's payload, about
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    payload: usize,
     /// Keep the bench to this core
     #[arg(long, value_name = "CORE")]
     cpu: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ViaArg {
+    /// gRPC
+    Grpc,
+    /// POST /v1/quotes, an object a line
+    Ndjson,
+    /// POST /v1/quotes, an array
+    Json,
+    /// POST /v1/quotes, a table
+    Csv,
+}
+
+impl From<ViaArg> for Via {
+    fn from(via: ViaArg) -> Self {
+        match via {
+            ViaArg::Grpc => Self::Grpc,
+            ViaArg::Ndjson => Self::Ndjson,
+            ViaArg::Json => Self::Json,
+            ViaArg::Csv => Self::Csv,
+        }
+    }
 }
 
 fn parse_rate(text: &str) -> Result<Rate, String> {
@@ -151,34 +227,61 @@ impl From<BenchError> for Failure {
     }
 }
 
+/// How long the load goes on when slow clients read again.
+const RECOVERY: Duration = Duration::from_secs(5);
+
 impl Scenario {
-    /// The load, and what is common to all scenarios.
-    fn load(self) -> (Load, Common) {
+    /// The load, how quotes get to the server, and what is common to all scenarios.
+    fn load(self) -> (Load, Via, Common) {
+        let mut via = Via::Grpc;
+        let (mut storms, mut slow) = (0, None);
         let (scenario, sockets, symbols, topics_per_socket, rate, common) = match self {
             Self::Fanout { sockets, rate, common } => ("fanout", sockets, 1, 1, Rate::PerSecond(rate), common),
             Self::Ticker { sockets, symbols, topics, rate, common } => {
                 ("ticker", sockets, symbols, topics, Rate::PerSecond(rate), common)
             }
             Self::Idle { sockets, symbols, common } => ("idle", sockets, symbols, 1, Rate::None, common),
-            Self::Ingest { symbols, rate, common } => ("ingest", 0, symbols, 1, rate, common),
+            Self::Storm { sockets, symbols, times, mut common } => {
+                storms = times;
+                // Nothing is published: what is measured is over before the load would begin.
+                (common.duration, common.warm_up) = (Duration::from_millis(100), Duration::ZERO);
+                ("storm", sockets, symbols, 1, Rate::None, common)
+            }
+            Self::Slow { sockets, every, rate, stall, bound, common } => {
+                slow = Some(Stall { every, duration: stall, recovery: RECOVERY, bound });
+                ("slow", sockets, 1, 1, Rate::PerSecond(rate), common)
+            }
+            Self::Ingest { via: chosen, symbols, rate, common } => {
+                via = chosen.into();
+                ("ingest", 0, symbols, 1, rate, common)
+            }
         };
-        let Common { readers, publishers, warm_up, duration, cpu, .. } = common;
-        (
-            Load { scenario, sockets, symbols, topics_per_socket, rate, publishers, readers, warm_up, duration, cpu },
-            common,
-        )
+        let Common { readers, publishers, batch, payload, warm_up, duration, cpu, .. } = common;
+        let load = Load {
+            scenario,
+            sockets,
+            symbols,
+            topics_per_socket,
+            rate,
+            payload,
+            publishers,
+            batch,
+            readers,
+            storms,
+            slow,
+            warm_up,
+            duration,
+            cpu,
+        };
+        (load, via, common)
     }
 }
 
 pub(crate) async fn run(args: Args) -> Outcome {
-    let (load, common) = args.scenario.load();
-    let target = Target {
-        key: common.key.find(&common.grpc)?,
-        socket: common.url.token(common.token),
-        grpc: common.grpc.origin(),
-        admin: common.admin.origin(),
-        pid: common.pid,
-    };
+    let (load, via, common) = args.scenario.load();
+    let key = common.key.find(&common.grpc)?;
+    let target = Target::tickwire(common.url.token(common.token), common.grpc.origin(), key, via)?;
+    let target = target.admin(common.admin.origin()).pid(common.pid);
     if cfg!(debug_assertions) {
         output::say_warning("this is a debug build: its figures say nothing about a release");
     }

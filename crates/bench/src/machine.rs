@@ -1,0 +1,35 @@
+//! What the load asks of this machine: files, cores.
+
+use rustix::{
+    process::{Resource, getrlimit, setrlimit},
+    thread::{CpuSet, sched_setaffinity},
+};
+
+use crate::BenchError;
+
+/// Raises the limit of open files as far as it may be and need be.
+pub(crate) fn allow_files(wanted: u64) -> Result<(), BenchError> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
+        return Err(BenchError::Option(format!(
+            "the sockets need {wanted} open files, the limit is {}; raise it (ulimit -n) or open fewer sockets",
+            limit.maximum.unwrap_or_default()
+        )));
+    }
+    limit.current = Some(wanted);
+    setrlimit(Resource::Nofile, limit)
+        .map_err(|error| BenchError::machine("raise the limit of open files")(error.into()))
+}
+
+/// Binds the calling thread to a core.
+pub(crate) fn pin(cpu: usize) -> Result<(), BenchError> {
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(BenchError::Option(format!("there is no core {cpu}")));
+    }
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    sched_setaffinity(None, &cpus).map_err(|error| BenchError::machine("keep to a core")(error.into()))
+}
