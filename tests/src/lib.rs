@@ -22,4 +22,4 @@ mod process;
 pub mod socket;
 
 pub use eventually::{PATIENCE, eventually, soon};
-pub use process::{PUBLISH_KEY, Process, Signal, TOKEN_SECRET, binary, command};
+pub use process::{PUBLISH_KEY, Process, Signal, TOKEN_SECRET, binary, command, ready_addresses};

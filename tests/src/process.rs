@@ -104,7 +104,7 @@ impl Process {
         let child = &mut self.child;
         let [http, grpc, admin] = eventually("the server is ready", async || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let ready = text.lines().find_map(addresses);
+            let ready = text.lines().find_map(ready_addresses);
             if ready.is_none()
                 && let Some(status) = child.try_wait().unwrap()
             {
@@ -244,8 +244,9 @@ fn spawn(folder: &TempDir, file: Option<&Path>, sets: &[String], [http, grpc, ad
     command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
-/// The addresses in the log line that says it is ready.
-fn addresses(line: &str) -> Option<[SocketAddr; 3]> {
+/// The addresses of HTTP, gRPC and administration in the log line, as JSON, that says that a server is ready; `None` for other lines.
+#[must_use]
+pub fn ready_addresses(line: &str) -> Option<[SocketAddr; 3]> {
     let record: Value = serde_json::from_str(line).ok()?;
     let find = |name: &str| record.get(name).or_else(|| record.get("fields")?.get(name))?.as_str().map(str::to_owned);
     (find("message")? == "ready").then_some(())?;
