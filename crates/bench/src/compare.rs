@@ -161,10 +161,8 @@ fn row(title: String, runs: &[Run]) -> Row {
 
 /// A figure, if any server has it.
 fn figure(kind: &Kind, reports: &[Vec<&Value>]) -> Option<Figure> {
-    let values: Vec<Vec<f64>> = reports
-        .iter()
-        .map(|reports| reports.iter().filter_map(|report| value(kind, report)).collect())
-        .collect();
+    let values: Vec<Vec<f64>> =
+        reports.iter().map(|reports| reports.iter().filter_map(|report| value(kind, report)).collect()).collect();
     let medians: Vec<Option<f64>> = values.iter().map(|values| median(values)).collect();
     medians.iter().flatten().next()?;
     let first = medians.first().copied().flatten();

@@ -21,17 +21,22 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer is shorter, or not ours.
 const ANSWER_MAX: usize = 1 << 20;
 
+/// A connection that carries one request after the other.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    address: SocketAddr,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
 /// Publishes by requests.
 pub(crate) struct HttpPublisher {
-    stream: TcpStream,
+    connection: Connection,
     via: Via,
-    address: SocketAddr,
     /// The request's head, without the length of its body.
     head: String,
     maker: Maker,
     body: Vec<u8>,
-    request: Vec<u8>,
-    answer: Vec<u8>,
     taken: Taken,
 }
 
@@ -62,12 +67,7 @@ impl HttpPublisher {
         via: Via,
         work: &Work,
     ) -> Result<Self, BenchError> {
-        let unreachable =
-            |error: io::Error| BenchError::Unreachable { address: address.to_string(), problem: error.to_string() };
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        stream.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
-        stream.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+        let connection = Connection::open(address)?;
         let kind = match via {
             Via::Csv => "text/csv",
             Via::Ndjson => "application/x-ndjson",
@@ -77,21 +77,42 @@ impl HttpPublisher {
         if key.bytes().filter(|byte| byte.is_ascii_control()).count() > 2 {
             return Err(BenchError::Option("the key holds characters that a header cannot carry".to_owned()));
         }
-        let head = format!("POST /v1/quotes HTTP/1.1\r\nHost: {host}\r\n{key}Content-Type: {kind}\r\nContent-Length: ");
-        Ok(Self {
-            stream,
-            via,
-            address,
-            head,
-            maker: Maker::new(work.payload),
-            body: Vec::new(),
-            request: Vec::new(),
-            answer: Vec::new(),
-            taken: Taken::new(),
-        })
+        let head = format!("POST /v1/quotes HTTP/1.1\r\nHost: {host}\r\n{key}Content-Type: {kind}\r\n");
+        Ok(Self { connection, via, head, maker: Maker::new(work.payload), body: Vec::new(), taken: Taken::new() })
+    }
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// If nobody is there.
+    pub(crate) fn open(address: SocketAddr) -> Result<Self, BenchError> {
+        let unreachable =
+            |error: io::Error| BenchError::Unreachable { address: address.to_string(), problem: error.to_string() };
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+        stream.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+        Ok(Self { stream, address, request: Vec::new(), answer: Vec::new() })
     }
 
-    fn refused(&self, problem: impl Into<String>) -> BenchError {
+    /// Sends a request, whose head lacks its last line and the length of the body, and returns the answer's status and body.
+    ///
+    /// # Errors
+    /// If the connection is lost, or what comes back is no answer.
+    pub(crate) fn request(&mut self, head: &str, body: &[u8]) -> Result<(u16, Vec<u8>), BenchError> {
+        self.request.clear();
+        self.request.extend_from_slice(head.as_bytes());
+        // Writing to memory does not fail.
+        let _ = write!(self.request, "Content-Length: {}\r\n\r\n", body.len());
+        self.request.extend_from_slice(body);
+        let sent = self.stream.write_all(&self.request).and_then(|()| self.answer());
+        sent.map_err(|error| self.refused(format!("the connection is lost: {error}")))
+    }
+
+    /// An error that names the server.
+    pub(crate) fn refused(&self, problem: impl Into<String>) -> BenchError {
         BenchError::Refused { address: self.address.to_string(), problem: problem.into() }
     }
 
@@ -176,17 +197,12 @@ impl Publisher for HttpPublisher {
     fn send(&mut self, batch: &[Due]) -> Result<(), BenchError> {
         self.body.clear();
         write_body(&mut self.maker, self.via, batch, &mut self.body);
-        self.request.clear();
-        self.request.extend_from_slice(self.head.as_bytes());
-        let _ = write!(self.request, "{}\r\n\r\n", self.body.len());
-        self.request.extend_from_slice(&self.body);
         let began = Instant::now();
-        let sent = self.stream.write_all(&self.request).and_then(|()| self.answer());
-        let (status, body) = sent.map_err(|error| self.refused(format!("the connection is lost: {error}")))?;
+        let (status, body) = self.connection.request(&self.head, &self.body)?;
         record(&mut self.taken.acknowledged, began.elapsed());
         let answer: Answer = match serde_json::from_slice(&body) {
             Ok(answer) if (200..300).contains(&status) => answer,
-            _ => return Err(self.refused(format!("{status}: {}", String::from_utf8_lossy(&body)))),
+            _ => return Err(self.connection.refused(format!("{status}: {}", String::from_utf8_lossy(&body)))),
         };
         self.taken.accepted += answer.accepted;
         self.taken.rejected += answer.rejected_total.max(answer.rejected.len() as u64);

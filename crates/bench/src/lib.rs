@@ -7,14 +7,18 @@
 //! What server is loaded is a `Dialect`, see the module of that name; everything else is the same for all.
 
 mod check;
+mod compare;
 mod crowd;
 mod dialect;
 mod error;
 mod frames;
 mod http;
+mod limit;
 mod machine;
 mod pace;
 mod payload;
+pub mod plot;
+mod peer;
 mod probe;
 mod publisher;
 mod reader;
@@ -28,7 +32,10 @@ mod tickwire;
 mod wire;
 
 pub use check::Checks;
+pub use compare::{Comparison, Figure, Row, compare};
 pub use error::BenchError;
+pub use peer::Peer;
+pub use limit::LimitServer;
 pub use report::{Delivered, Ingest, Opening, PerRead, Percentiles, Report, Server, ServerLag, Setup, Slow, Storm};
 pub use run::{Load, Rate, Stall, Target, run};
 pub use system::AcceptQueue;

@@ -1,6 +1,7 @@
 //! A run, from the first socket to the report.
 
 use std::{
+    path::Path,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,7 +12,9 @@ use crate::{
     BenchError,
     crowd::Crowd,
     dialect::{Dialect, Layout, Work},
+    limit::{Limit, LimitServer},
     machine, payload,
+    peer::Peer,
     probe::{Probe, Sample},
     publisher::{Job, Published, Publishers},
     reader::{Control, Plan, Seen},
@@ -49,6 +52,21 @@ impl Target {
     pub fn tickwire(socket: Options, grpc: String, key: Option<String>, via: Via) -> Result<Self, BenchError> {
         let dialect = Arc::new(Tickwire::new(socket, grpc, key, via)?);
         Ok(Self { dialect, admin: None, pid: None })
+    }
+
+    /// A server of others.
+    #[must_use]
+    pub fn peer(peer: &Peer) -> Self {
+        Self { dialect: peer.0.clone(), admin: None, pid: None }
+    }
+
+    /// The bare loop, run by `program bench limit-server`, for one symbol and the sockets that it is told of.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn limit(program: &Path, work: LimitServer) -> Result<Self, BenchError> {
+        let (limit, pid) = Limit::start(program, work)?;
+        Ok(Self { dialect: Arc::new(limit), admin: None, pid: Some(pid) })
     }
 
     /// With an admin port, such as `http://127.0.0.1:4040`: its own histogram of lag, and its resources if its process cannot be seen.
@@ -488,3 +506,6 @@ fn approximate(count: u64) -> f64 {
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -288,7 +288,8 @@ mod tests {
     #[test]
     fn a_stream_in_messages_of_any_size_makes_the_same_deliveries() {
         let server = server();
-        let stream = [INFO, "PONG\r\n", INFO, &msg(2, 1, 1), &msg(3, 2, 1), "PING\r\n", "+OK\r\n", &msg(2, 1, 2)].concat();
+        let stream =
+            [INFO, "PONG\r\n", INFO, &msg(2, 1, 1), &msg(3, 2, 1), "PING\r\n", "+OK\r\n", &msg(2, 1, 2)].concat();
         for size in [1, 7, 100, stream.len()] {
             let mut ear = Ear::new();
             for piece in stream.as_bytes().chunks(size) {
