@@ -100,7 +100,8 @@ impl Layout {
             gauge!(metrics::THREADS, "kind" => kind).set(threads as f64);
         }
         gauge!(metrics::CORES).set(cores as f64);
-        let pinned = if self.pins.is_empty() { "no".to_owned() } else { ranges(&self.pins) };
+        let taken = &self.pins[..self.pins.len().min(workers)];
+        let pinned = if taken.is_empty() { "no".to_owned() } else { ranges(taken) };
         tracing::info!(cores, workers, compute_threads, io_threads, pinned, "threads");
         if workers > cores {
             tracing::warn!(workers, cores, "there are more socket workers than cores, which costs time and gains none");
