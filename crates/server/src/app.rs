@@ -24,6 +24,7 @@ use crate::{
     auth::{Auth, keep_keys},
     config::{AuthConfig, Config, DevKey, DevPort, DrainConfig, ListenConfig, Sources},
     feeds::RunningFeeds,
+    follow::Following,
     grpc, http,
     idempotency::Idempotency,
     layout::Layout,
@@ -77,6 +78,8 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     live: ArcSwap<Live>,
     pub(crate) pubsub: PubSub,
+    /// Event streams and gRPC subscriptions.
+    pub(crate) following: Following,
     pub(crate) market: Market,
     pub(crate) bars: Bars,
     pub(crate) workers: Workers,
@@ -105,7 +108,7 @@ impl Node {
         self.live.load_full()
     }
 
-    /// Is cancelled when event streams and subscriptions are to end.
+    /// Is cancelled when streams of calls are to end.
     pub(crate) fn streams_cancelled(&self) -> CancellationToken {
         self.accepting.cancelled().clone()
     }
@@ -180,6 +183,11 @@ impl App {
         let development = development_key(&config, &addresses);
         let root = Tasks::new();
         let node = Arc::new(build_node(config, development, &root, started)?);
+        let (following, cancelled) = (node.following.clone(), node.accepting.cancelled().clone());
+        node.accepting.spawn("streams", async move {
+            cancelled.cancelled().await;
+            following.end();
+        });
         let live = node.live();
         let limits = &live.config.limits;
         let port = |name, listener, router| Port {
@@ -332,8 +340,11 @@ fn build_node(config: Config, development: Option<DevKey>, root: &Tasks, started
     workers.join_limit = Some(Arc::new(move |socket, now| limiting.admission.join(socket, now)));
     let workers = Workers::start(workers, router, &pubsub, &tokio::runtime::Handle::current(), inner.tracker())
         .map_err(|cause| BuildError::Threads { what: "the socket workers", cause })?;
+    // As many desks as threads serve them.
+    let following = Following::new(&pubsub, tokio::runtime::Handle::current().metrics().num_workers());
     Ok(Node {
         id,
+        following,
         pubsub,
         market,
         bars,

@@ -4,15 +4,17 @@
 use std::{
     collections::HashSet,
     panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use ::metrics::{counter, histogram};
-use futures_util::FutureExt as _;
+use ::metrics::{Counter, Histogram, counter, histogram};
 use tickwire_faults::{Unit, point};
 use tickwire_market::{JoinRequest, JoinSnapshot, Since, Symbol, TICKER_PREFIX};
-use tickwire_pubsub::{Delivery, Mailbox, Topic};
-use tokio_util::sync::CancellationToken;
+use tickwire_pubsub::{Delivery, Mailbox, MailboxEnd, Mailroom, PubSub, Topic};
+use tokio::time::Sleep;
 
 use crate::{
     app::Node,
@@ -168,17 +170,62 @@ fn subject(node: &Node, live: &Live, principal: &Principal, text: &str) -> Resul
     Ok(Subject { topic, symbol })
 }
 
+/// What all readers of a node share.
+#[derive(Debug, Clone)]
+pub(crate) struct Following {
+    mailroom: Mailroom,
+    deliveries: Counter,
+    lag: Histogram,
+}
+
+impl Following {
+    /// Readers that so many threads serve.
+    pub(crate) fn new(pubsub: &PubSub, threads: usize) -> Self {
+        let mailroom = Mailroom::new(pubsub, threads);
+        let deliveries = counter!(tickwire_channels::metrics::DELIVERIES);
+        Self { mailroom, deliveries, lag: histogram!(metrics::STREAM_LAG) }
+    }
+
+    /// Ends all readers, those still to come as well.
+    pub(crate) fn end(&self) {
+        self.mailroom.close();
+    }
+
+    fn count(&self, deliveries: &[Delivery]) {
+        let now = Instant::now();
+        for delivery in deliveries {
+            self.lag.record(now.saturating_duration_since(delivery.message.accepted_at));
+        }
+        self.deliveries.increment(deliveries.len() as u64);
+    }
+}
+
 /// A reader with its topics.
 #[derive(Debug)]
 pub(crate) struct Follower {
     mailbox: Mailbox,
+    node: Arc<Node>,
+    transport: &'static str,
     /// Whether the reader has limited its rate: then all that it missed is one update.
     merge_missed: bool,
     expires_at: Option<Instant>,
-    cancelled: CancellationToken,
-    transport: &'static str,
+    /// How long it may hear nothing.
+    keep_alive: Option<Duration>,
+    /// When it last heard something.
+    heard_at: Instant,
+    /// Set to the first time at which there was something to do without a message; what was said meanwhile does not move it.
+    timer: Option<Pin<Box<Sleep>>>,
     _counted: Counted,
     _permit: Permit,
+}
+
+/// What a reader is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// There are messages.
+    Messages,
+    /// There was none for as long as the reader may hear nothing.
+    Silence,
 }
 
 impl Follower {
@@ -187,7 +234,7 @@ impl Follower {
     /// # Errors
     /// If there are as many readers as there may be.
     pub(crate) fn new(
-        node: &Node,
+        node: &Arc<Node>,
         principal: &Principal,
         transport: &'static str,
         min_interval: Option<Duration>,
@@ -197,29 +244,32 @@ impl Follower {
             return Err(FollowError::TooManyStreams);
         };
         Ok(Self {
-            mailbox: Mailbox::new(&node.pubsub, LOSSLESS_MAX, min_interval),
+            mailbox: node.following.mailroom.mailbox(LOSSLESS_MAX, min_interval),
+            node: Arc::clone(node),
+            transport,
             merge_missed: min_interval.is_some(),
             expires_at: crate::access::expiry(principal),
-            cancelled: node.streams_cancelled(),
-            transport,
+            keep_alive: None,
+            heard_at: Instant::now(),
+            timer: None,
             _counted: Counted::new(metrics::STREAMS, "transport", transport),
             _permit: permit,
         })
     }
 
+    /// Has the reader told when it has heard nothing for so long.
+    pub(crate) fn keep_alive(self, keep_alive: Duration) -> Self {
+        Self { keep_alive: Some(keep_alive), ..self }
+    }
+
     /// Follows a topic. Subscribed first, read second: what is published meanwhile follows the snapshot. A room has no snapshot.
-    pub(crate) async fn follow(
-        &mut self,
-        node: &Node,
-        subject: &Subject,
-        since: Option<&Since>,
-    ) -> Option<JoinSnapshot> {
+    pub(crate) async fn follow(&mut self, subject: &Subject, since: Option<&Since>) -> Option<JoinSnapshot> {
         let subscription = self.mailbox.subscribe(&subject.topic)?;
         let snapshot = match &subject.symbol {
             Some(symbol) => {
                 let request =
                     JoinRequest { symbol: symbol.clone(), since: since.cloned(), merge_missed: self.merge_missed };
-                node.market.join(request).wait().await.ok()
+                self.node.market.join(request).wait().await.ok()
             }
             None => None,
         };
@@ -227,35 +277,58 @@ impl Follower {
         snapshot
     }
 
-    /// Waits for messages and takes all that are there. May be dropped midway: nothing is lost. A panic ends this reader alone: a connection
-    /// may carry many, and be that of a proxy for many clients.
-    pub(crate) async fn next(&self) -> Result<Vec<Delivery>, Ended> {
-        AssertUnwindSafe(self.take()).catch_unwind().await.unwrap_or(Err(Ended::Crashed))
+    /// Takes all messages that are there, or waits for the first. A panic ends this reader alone: a connection may carry many, and be that
+    /// of a proxy for many clients.
+    pub(crate) fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut Vec<Delivery>,
+    ) -> Poll<Result<News, Ended>> {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.poll(context, into)));
+        polled.unwrap_or(Poll::Ready(Err(Ended::Crashed)))
     }
 
-    async fn take(&self) -> Result<Vec<Delivery>, Ended> {
-        let expired = async {
-            match self.expires_at {
-                Some(time) => tokio::time::sleep_until(time.into()).await,
-                None => std::future::pending().await,
+    fn poll(&mut self, context: &mut Context<'_>, into: &mut Vec<Delivery>) -> Poll<Result<News, Ended>> {
+        let now = Instant::now();
+        if self.expires_at.is_some_and(|time| time <= now) {
+            return Poll::Ready(Err(Ended::TokenExpired));
+        }
+        let due = self.mailbox.take(context.waker(), now.into(), into).map_err(|end| match end {
+            MailboxEnd::SlowReader => Ended::SlowConsumer,
+            MailboxEnd::Closed => Ended::Shutdown,
+        })?;
+        if !into.is_empty() {
+            point(Unit::Stream, || self.transport);
+            self.node.following.count(into);
+            self.heard_at = now;
+            return Poll::Ready(Ok(News::Messages));
+        }
+        let silent_at = self.keep_alive.map(|keep_alive| self.heard_at + keep_alive);
+        if silent_at.is_some_and(|time| time <= now) {
+            self.heard_at = now;
+            return Poll::Ready(Ok(News::Silence));
+        }
+        let wakes = [due.map(tokio::time::Instant::into_std), self.expires_at, silent_at];
+        if let Some(first) = wakes.into_iter().flatten().min() {
+            self.wake_at(first.into(), context);
+        }
+        Poll::Pending
+    }
+
+    /// Has the task woken at a time. The timer is moved only if it would be late: to move it for each message would cost more than the
+    /// message, and to come too early costs nothing worth naming.
+    fn wake_at(&mut self, time: tokio::time::Instant, context: &mut Context<'_>) {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(time)));
+        if timer.deadline() > time || timer.is_elapsed() {
+            timer.as_mut().reset(time);
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            // It was set for an earlier time, which has just come; or this one came since the clock was read.
+            if timer.deadline() >= time {
+                context.waker().wake_by_ref();
+                return;
             }
-        };
-        let deliveries = tokio::select! {
-            deliveries = self.mailbox.next() => deliveries.map_err(|_| Ended::SlowConsumer)?,
-            () = expired => return Err(Ended::TokenExpired),
-            () = self.cancelled.cancelled() => return Err(Ended::Shutdown),
-        };
-        point(Unit::Stream, || self.transport);
-        count(&deliveries);
-        Ok(deliveries)
+            timer.as_mut().reset(time);
+        }
     }
-}
-
-fn count(deliveries: &[Delivery]) {
-    let now = Instant::now();
-    let lag = histogram!(metrics::STREAM_LAG);
-    for delivery in deliveries {
-        lag.record(now.saturating_duration_since(delivery.message.accepted_at));
-    }
-    counter!(tickwire_channels::metrics::DELIVERIES).increment(deliveries.len() as u64);
 }

@@ -1,15 +1,22 @@
 //! `GET /v1/stream`: the updates of topics as server-sent events.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io::Write as _,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
 use bytes::Bytes;
-use futures_util::stream;
+use hyper::body::Frame;
 use serde::Deserialize;
 use tickwire_channels::json;
 use tickwire_market::{JoinSnapshot, Since};
@@ -18,7 +25,7 @@ use tickwire_pubsub::{Broadcast, Class, Delivery, FRAME_SLOTS, Payload, Role, To
 use super::{Client, problem::Problem};
 use crate::{
     app::Node,
-    follow::{self, Ended, FollowError, Follower, Subject},
+    follow::{self, Ended, FollowError, Follower, News, Subject},
     topics::ticker::read_max_rate,
 };
 
@@ -49,14 +56,16 @@ pub(crate) async fn follow(
         None => None,
     };
     let since = last_event(&headers, &subjects);
-    let mut follower = Follower::new(&node, &client.principal, "sse", min_interval).map_err(refusal)?;
+    let mut follower =
+        Follower::new(&node, &client.principal, "sse", min_interval).map_err(refusal)?.keep_alive(KEEP_ALIVE);
     let mut events = Vec::from(&b"retry: 1000\n\n"[..]);
     for subject in &subjects {
-        if let Some(snapshot) = follower.follow(&node, subject, since.as_ref()).await {
+        if let Some(snapshot) = follower.follow(subject, since.as_ref()).await {
             write_snapshot(&mut events, &subject.topic, &snapshot);
         }
     }
-    let mut response = Response::new(Body::from_stream(stream::unfold(Reader::new(follower, events), Reader::next)));
+    events.shrink_to_fit();
+    let mut response = Response::new(Body::new(Reader::new(follower, events.into())));
     *response.status_mut() = StatusCode::OK;
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -85,68 +94,125 @@ fn last_event(headers: &HeaderMap, subjects: &[Subject]) -> Option<Since> {
     Since::new(epoch, seq.parse().ok()?).ok()
 }
 
+/// Bytes that are handed to the connection at once, if there are so many; a single event may be longer.
+const CHUNK_BYTES: usize = 16 * 1024;
+
 /// A stream on its way to a client.
+#[derive(Debug)]
 struct Reader {
     follower: Follower,
-    ready: VecDeque<Bytes>,
+    /// What every stream begins with.
+    first: Bytes,
+    /// Messages that were taken and not written yet, the next one last.
+    taken: Vec<Delivery>,
     ended: bool,
 }
 
 impl Reader {
-    fn new(follower: Follower, first: Vec<u8>) -> Self {
-        Self { follower, ready: VecDeque::from([first.into()]), ended: false }
+    fn new(follower: Follower, first: Bytes) -> Self {
+        Self { follower, first, taken: Vec::new(), ended: false }
     }
 
-    /// The next bytes: polled only when the connection can take them, so that a slow reader's updates wait, and are merged, in its mailbox.
-    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        if let Some(bytes) = self.ready.pop_front() {
-            return Some((Ok(bytes), self));
+    /// What has been taken, as much as makes one chunk.
+    fn chunk(&mut self) -> Bytes {
+        let mut chunk = Chunk::default();
+        while chunk.len() < CHUNK_BYTES
+            && let Some(delivery) = self.taken.pop()
+        {
+            chunk.push(&delivery);
         }
-        if self.ended {
-            return None;
+        if self.taken.is_empty() {
+            // An idle stream is to cost as little as if it had never been busy.
+            self.taken = Vec::new();
         }
-        let bytes = match tokio::time::timeout(KEEP_ALIVE, self.follower.next()).await {
-            Err(_) => Bytes::from_static(b": keep-alive\n\n"),
-            Ok(Ok(deliveries)) => {
-                self.ready.extend(deliveries.iter().filter_map(event));
-                self.ready.pop_front().unwrap_or_default()
-            }
-            Ok(Err(ended)) => {
-                self.ended = true;
-                farewell(ended)
-            }
-        };
-        Some((Ok(bytes), self))
+        chunk.into_bytes()
     }
 }
+
+impl HttpBody for Reader {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    /// Called only when the connection can take the next bytes, so that a slow reader's updates wait, and are merged, in its mailbox.
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let reader = self.get_mut();
+        loop {
+            if !reader.first.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut reader.first)))));
+            }
+            if !reader.taken.is_empty() {
+                reader.first = reader.chunk();
+                continue;
+            }
+            if reader.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(reader.follower.poll_take(context, &mut reader.taken)) {
+                Ok(News::Messages) => reader.taken.reverse(),
+                Ok(News::Silence) => reader.first = Bytes::from_static(b": keep-alive\n\n"),
+                Err(ended) => {
+                    (reader.ended, reader.first) = (true, farewell(ended));
+                }
+            }
+        }
+    }
+}
+
+/// Events that are written at once: one alone stays the bytes that all streams share.
+#[derive(Default)]
+struct Chunk {
+    alone: Bytes,
+    many: Vec<u8>,
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        self.alone.len() + self.many.len()
+    }
+
+    fn push(&mut self, delivery: &Delivery) {
+        let Some(event) = shared(&delivery.message) else { return };
+        if self.len() == 0 && delivery.n == 1 {
+            self.alone = event.clone();
+            return;
+        }
+        self.many.reserve(event.len() + self.alone.len() + N_BYTES_MAX);
+        self.many.extend_from_slice(&std::mem::take(&mut self.alone));
+        match event.strip_suffix(b"}\n\n") {
+            Some(body) if delivery.n > 1 => {
+                self.many.extend_from_slice(body);
+                // Writing to memory cannot fail.
+                let _ = write!(self.many, ",\"n\":{}}}\n\n", delivery.n);
+            }
+            _ => self.many.extend_from_slice(event),
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.alone.is_empty() { self.many.into() } else { self.alone }
+    }
+}
+
+/// What the number of merged updates adds to an event at most.
+const N_BYTES_MAX: usize = 32;
 
 fn farewell(ended: Ended) -> Bytes {
     format!("event: close\ndata: {{\"reason\":\"{}\"}}\n\n", ended.as_str()).into()
 }
 
-/// A message as an event; built once for all streams unless this one has merged updates.
-fn event(delivery: &Delivery) -> Option<Bytes> {
-    let message = &delivery.message;
-    if delivery.n > 1 {
-        return build(message, delivery.n);
-    }
-    message.frame(FRAME_SLOT, || build(message, 1)).cloned()
+/// A message as an event that stands for itself alone, built once for all streams.
+fn shared(message: &Broadcast) -> Option<&Bytes> {
+    message.frame(FRAME_SLOT, || build(message))
 }
 
 /// A message as an event. Payloads are compact JSON, which has no line break that would end the data.
-fn build(message: &Broadcast, n: u64) -> Option<Bytes> {
+fn build(message: &Broadcast) -> Option<Bytes> {
     let Payload::Json(payload) = &message.payload else { return None };
     let mut out = Vec::with_capacity(payload.len() + 96);
     match (message.class, message.stamp) {
         (Class::Latest(Role::Update), Some(stamp)) => {
             out.extend_from_slice(format!("event: update\nid: {}/{}\ndata: ", stamp.epoch.tag(), stamp.seq).as_bytes());
-            match payload.strip_suffix(b"}") {
-                Some(body) if n > 1 => {
-                    out.extend_from_slice(body);
-                    out.extend_from_slice(format!(",\"n\":{n}}}").as_bytes());
-                }
-                _ => out.extend_from_slice(payload),
-            }
+            out.extend_from_slice(payload);
         }
         (Class::Latest(Role::Snapshot), Some(stamp)) => {
             out.extend_from_slice(
@@ -200,25 +266,43 @@ mod tests {
 
     use super::*;
 
-    fn text(message: &Broadcast, n: u64) -> String {
-        String::from_utf8(build(message, n).unwrap().to_vec()).unwrap()
+    fn text(message: Broadcast, n: u64) -> String {
+        let mut chunk = Chunk::default();
+        chunk.push(&Delivery { message: message.into(), n });
+        String::from_utf8(chunk.into_bytes().to_vec()).unwrap()
+    }
+
+    fn update(seq: u64) -> Broadcast {
+        let stamp = Stamp { epoch: Epoch { clock: 1, incarnation: 2, node: 3 }, seq };
+        let payload = Payload::Json(format!(r#"{{"symbol":"EURUSD","seq":{seq}}}"#).into());
+        let topic = Topic::new("ticker:EURUSD").unwrap();
+        Broadcast::latest(topic, "update".into(), payload, Role::Update, stamp, Instant::now())
     }
 
     #[test]
     fn updates_carry_their_place_and_what_they_stand_for() {
-        let stamp = Stamp { epoch: Epoch { clock: 1, incarnation: 2, node: 3 }, seq: 7 };
-        let payload = Payload::Json(Bytes::from_static(br#"{"symbol":"EURUSD","seq":7}"#));
-        let topic = Topic::new("ticker:EURUSD").unwrap();
-        let message = Broadcast::latest(topic, "update".into(), payload, Role::Update, stamp, Instant::now());
-        let tag = stamp.epoch.tag();
+        let tag = update(7).stamp.unwrap().epoch.tag();
         assert_eq!(
-            text(&message, 1),
+            text(update(7), 1),
             format!("event: update\nid: {tag}/7\ndata: {{\"symbol\":\"EURUSD\",\"seq\":7}}\n\n")
         );
         assert_eq!(
-            text(&message, 3),
+            text(update(7), 3),
             format!("event: update\nid: {tag}/7\ndata: {{\"symbol\":\"EURUSD\",\"seq\":7,\"n\":3}}\n\n")
         );
+    }
+
+    #[test]
+    fn events_that_wait_are_written_at_once_and_one_alone_is_shared() {
+        let deliveries = [(1, 1), (4, 3), (5, 1)].map(|(seq, n)| Delivery { message: update(seq).into(), n });
+        let mut chunk = Chunk::default();
+        deliveries.iter().for_each(|delivery| chunk.push(delivery));
+        let expected: String =
+            deliveries.iter().map(|delivery| text(update(delivery.message.stamp.unwrap().seq), delivery.n)).collect();
+        assert_eq!(chunk.into_bytes(), expected);
+        let mut alone = Chunk::default();
+        alone.push(&deliveries[0]);
+        assert_eq!(alone.into_bytes().as_ptr(), shared(&deliveries[0].message).unwrap().as_ptr());
     }
 
     #[test]
@@ -227,7 +311,7 @@ mod tests {
         let message =
             Broadcast::lossless(Topic::new("room:a\nb").unwrap(), "x\nevent: update".into(), payload, Instant::now());
         assert_eq!(
-            text(&message, 1),
+            text(message, 1),
             "event: broadcast\ndata: {\"topic\":\"room:a\\nb\",\"event\":\"x\\nevent: update\",\"payload\":{}}\n\n"
         );
     }
