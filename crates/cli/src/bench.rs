@@ -1,8 +1,10 @@
 //! `tickwire bench`
 
+mod compare;
+
 use std::time::Duration;
 
-use tickwire_bench::{BenchError, Load, Rate, Stall, Target, Via};
+use tickwire_bench::{BenchError, Load, Peer, Rate, Stall, Target, Via};
 use tickwire_client::Options;
 
 use crate::{
@@ -26,7 +28,18 @@ Measure a release build, and give server and bench cores of their own where ther
 Exit code 1 if an update was lost, a quote rejected or a socket closed.")]
 pub(crate) struct Args {
     #[command(subcommand)]
-    scenario: Scenario,
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    #[command(flatten)]
+    Measure(Box<Scenario>),
+    /// Reports of several servers side by side: medians, and how many times better the first server is
+    #[command(after_help = "Examples:
+  tickwire bench compare target/bench/peers.runs
+  tickwire bench compare target/bench/peers.runs --json")]
+    Compare(compare::Args),
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -152,6 +165,9 @@ struct Common {
     /// The server's admin port: its CPU time, memory and lag are read there
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4040", value_parser = Url::parse)]
     admin: Url,
+    /// A server of others in place of ours, at its addresses: nats=WEBSOCKET,CLIENTS, centrifugo=ADDRESS or socketio=ADDRESS
+    #[arg(long, value_name = "KIND=ADDRESS")]
+    peer: Option<Peer>,
     /// The server's process, whose CPU time and memory are read from the system; by default the one that listens at --url
     #[arg(long)]
     pid: Option<u32>,
@@ -278,10 +294,17 @@ impl Scenario {
 }
 
 pub(crate) async fn run(args: Args) -> Outcome {
-    let (load, via, common) = args.scenario.load();
-    let key = common.key.find(&common.grpc)?;
-    let target = Target::tickwire(common.url.token(common.token), common.grpc.origin(), key, via)?;
-    let target = target.admin(common.admin.origin()).pid(common.pid);
+    let (load, via, common) = match args.action {
+        Action::Measure(scenario) => scenario.load(),
+        Action::Compare(args) => return compare::run(&args),
+    };
+    let target = if let Some(peer) = &common.peer {
+        Target::peer(peer)
+    } else {
+        let key = common.key.find(&common.grpc)?;
+        Target::tickwire(common.url.token(common.token), common.grpc.origin(), key, via)?.admin(common.admin.origin())
+    };
+    let target = target.pid(common.pid);
     if cfg!(debug_assertions) {
         output::say_warning("this is a debug build: its figures say nothing about a release");
     }
