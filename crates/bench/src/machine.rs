@@ -1,5 +1,10 @@
 //! What the load asks of this machine: files, cores.
 
+use std::{
+    process::{Child, Command},
+    thread,
+};
+
 use rustix::{
     process::{Resource, getrlimit, setrlimit},
     thread::{CpuSet, sched_setaffinity},
@@ -32,4 +37,22 @@ pub(crate) fn pin(cpu: usize) -> Result<(), BenchError> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
     sched_setaffinity(None, &cpus).map_err(|error| BenchError::machine("keep to a core")(error.into()))
+}
+
+/// Starts a program on a core, all its threads, whatever core the caller keeps to.
+///
+/// # Errors
+/// If there is no such core, or the program cannot be started.
+pub fn spawn_on(mut command: Command, cpu: Option<usize>) -> Result<Child, BenchError> {
+    // A child inherits the cores of the thread that starts it.
+    let thread = thread::spawn(move || {
+        if let Some(cpu) = cpu {
+            pin(cpu)?;
+        }
+        command.spawn().map_err(BenchError::machine("start a server"))
+    });
+    match thread.join() {
+        Ok(child) => child,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }

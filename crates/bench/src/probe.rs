@@ -12,9 +12,8 @@ const LAG_BUCKET: &str = "tickwire_delivery_lag_seconds_bucket{";
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
     pid: Option<u32>,
-    /// The page of metrics, if the server has one.
-    metrics: Option<String>,
-    client: reqwest::Client,
+    /// The page of metrics, if the server has one, and who asks for it.
+    metrics: Option<(String, reqwest::Client)>,
 }
 
 /// What was seen at one time.
@@ -30,16 +29,19 @@ impl Probe {
     /// Looks at a process of this machine, the one that listens where the sockets connect to unless `pid` names another, and at the
     /// metrics page of an admin port.
     pub(crate) fn new(pid: Option<u32>, listens: SocketAddr, admin: Option<&str>) -> Result<Self, BenchError> {
-        let client = reqwest::Client::builder().timeout(TIMEOUT).build();
-        let client = client.map_err(|error| BenchError::Option(format!("set up the HTTP client: {error}")))?;
+        let metrics = admin.map(|admin| {
+            let client = reqwest::Client::builder().timeout(TIMEOUT).build();
+            let client = client.map_err(|error| BenchError::Option(format!("set up the HTTP client: {error}")))?;
+            Ok::<_, BenchError>((format!("{}/metrics", admin.trim_end_matches('/')), client))
+        });
         let pid = pid.or_else(|| system::listener(listens));
-        Ok(Self { pid, metrics: admin.map(|admin| format!("{}/metrics", admin.trim_end_matches('/'))), client })
+        Ok(Self { pid, metrics: metrics.transpose()? })
     }
 
     /// Looks. What cannot be seen stays unknown.
     pub(crate) async fn sample(&self) -> Sample {
         let page = match &self.metrics {
-            Some(page) => match self.client.get(page).send().await {
+            Some((page, client)) => match client.get(page).send().await {
                 Ok(response) => response.text().await.unwrap_or_default(),
                 Err(_) => String::new(),
             },

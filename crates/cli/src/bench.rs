@@ -1,10 +1,18 @@
 //! `tickwire bench`
 
 mod compare;
+mod suite;
 
-use std::time::Duration;
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use tickwire_bench::{BenchError, Load, Peer, Rate, Stall, Target, Via};
+use tickwire_bench::{
+    BenchError, LimitServer, Load, Peer, Rate, Stall, Target, Via,
+    plot::{self, Curve},
+};
 use tickwire_client::Options;
 
 use crate::{
@@ -22,7 +30,9 @@ use crate::{
   tickwire bench ticker                              500 symbols, 1000 sockets × 10, 100000 quotes/s
   tickwire bench fanout --sockets 5000 --rate 100
   tickwire bench idle --sockets 10000 --pid \"$(pidof tickwire)\"
-  tickwire bench ingest --rate max --for 10s --json
+  tickwire bench ingest --via ndjson --for 10s --json
+  tickwire bench limit --sockets 1000 --rate 50      what this machine allows at all
+  tickwire bench suite                               the figures of docs/performance.md, each with a server of its own
 
 Measure a release build, and give server and bench cores of their own where there are some (--cpu).
 Exit code 1 if an update was lost, a quote rejected or a socket closed.")]
@@ -40,6 +50,21 @@ enum Action {
   tickwire bench compare target/bench/peers.runs
   tickwire bench compare target/bench/peers.runs --json")]
     Compare(compare::Args),
+    /// The loop of `limit`, which starts it
+    #[command(hide = true)]
+    LimitServer {
+        #[arg(long)]
+        sockets: usize,
+        #[arg(long)]
+        per_call: usize,
+        #[arg(long)]
+        cpu: Option<usize>,
+    },
+    /// The figures of docs/performance.md: each load several times, each time with a server of its own, medians beside the goals
+    #[command(after_help = "Examples:
+  tickwire bench suite --server-cpu 0 --cpu 1
+  tickwire bench suite --only fanout --runs 3 --for 5s --out /tmp/figures")]
+    Suite(suite::Args),
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -125,13 +150,33 @@ some megabytes: `conflated` tells whether it was.")]
         #[arg(long, value_name = "N", default_value_t = 100)]
         rate: u64,
         /// How long they do not read
-        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = remote::parse_time)]
+        #[arg(long, value_name = "TIME", default_value = "200s", value_parser = remote::parse_time)]
         stall: Duration,
         /// Bytes that the server is configured to keep for a socket, limits.outbox_bytes
         #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
         bound: u64,
         #[command(flatten)]
         common: Common,
+    },
+    /// A bare loop instead of a server: the same bytes to the same number of sockets, the physical limit of this machine
+    #[command(after_help = "Examples:
+  tickwire bench limit --sockets 1000 --rate 50 --server-cpu 0 --cpu 1
+  tickwire bench limit --sockets 1000 --rate 1000 --per-call 16")]
+    Limit {
+        /// Sockets to open
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        sockets: usize,
+        /// Updates per second
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        rate: u64,
+        /// Updates that one system call carries
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        per_call: usize,
+        /// Keep the loop to this core
+        #[arg(long, value_name = "CORE")]
+        server_cpu: Option<usize>,
+        #[command(flatten)]
+        measure: Measure,
     },
     /// Quotes and no subscriber: what taking them in costs
     #[command(after_help = "Examples:
@@ -154,8 +199,16 @@ some megabytes: `conflated` tells whether it was.")]
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Server and measurement")]
 struct Common {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    measure: Measure,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
+struct ServerArgs {
     /// The server's socket
     #[arg(long, env = "TICKWIRE_URL", default_value = "ws://127.0.0.1:4000/socket", value_parser = super::watch::parse_url)]
     url: Options,
@@ -176,6 +229,11 @@ struct Common {
     /// The client token
     #[arg(long, env = "TICKWIRE_TOKEN", hide_env_values = true)]
     token: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Measurement")]
+struct Measure {
     /// How long to measure
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = remote::parse_time)]
     duration: Duration,
@@ -200,6 +258,9 @@ struct Common {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Plot latency by percentile into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -246,34 +307,23 @@ impl From<BenchError> for Failure {
 /// How long the load goes on when slow clients read again.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-impl Scenario {
-    /// The load, how quotes get to the server, and what is common to all scenarios.
-    fn load(self) -> (Load, Via, Common) {
-        let mut via = Via::Grpc;
-        let (mut storms, mut slow) = (0, None);
-        let (scenario, sockets, symbols, topics_per_socket, rate, common) = match self {
-            Self::Fanout { sockets, rate, common } => ("fanout", sockets, 1, 1, Rate::PerSecond(rate), common),
-            Self::Ticker { sockets, symbols, topics, rate, common } => {
-                ("ticker", sockets, symbols, topics, Rate::PerSecond(rate), common)
-            }
-            Self::Idle { sockets, symbols, common } => ("idle", sockets, symbols, 1, Rate::None, common),
-            Self::Storm { sockets, symbols, times, mut common } => {
-                storms = times;
-                // Nothing is published: what is measured is over before the load would begin.
-                (common.duration, common.warm_up) = (Duration::from_millis(100), Duration::ZERO);
-                ("storm", sockets, symbols, 1, Rate::None, common)
-            }
-            Self::Slow { sockets, every, rate, stall, bound, common } => {
-                slow = Some(Stall { every, duration: stall, recovery: RECOVERY, bound });
-                ("slow", sockets, 1, 1, Rate::PerSecond(rate), common)
-            }
-            Self::Ingest { via: chosen, symbols, rate, common } => {
-                via = chosen.into();
-                ("ingest", 0, symbols, 1, rate, common)
-            }
-        };
-        let Common { readers, publishers, batch, payload, warm_up, duration, cpu, .. } = common;
-        let load = Load {
+/// The least that can be measured.
+const NOTHING: Duration = Duration::from_millis(100);
+
+/// What a scenario is about, the options of measurement apart.
+struct Shape {
+    scenario: &'static str,
+    sockets: usize,
+    symbols: usize,
+    topics_per_socket: usize,
+    rate: Rate,
+}
+
+impl Shape {
+    fn load(self, measure: &Measure) -> Load {
+        let Self { scenario, sockets, symbols, topics_per_socket, rate } = self;
+        let Measure { duration, warm_up, readers, publishers, batch, payload, cpu, .. } = *measure;
+        Load {
             scenario,
             sockets,
             symbols,
@@ -283,38 +333,133 @@ impl Scenario {
             publishers,
             batch,
             readers,
-            storms,
-            slow,
+            storms: 0,
+            slow: None,
             warm_up,
             duration,
             cpu,
+        }
+    }
+}
+
+/// One topic of many sockets.
+fn fanout(scenario: &'static str, sockets: usize, rate: u64) -> Shape {
+    Shape { scenario, sockets, symbols: 1, topics_per_socket: 1, rate: Rate::PerSecond(rate) }
+}
+
+/// Sockets on which nothing happens.
+fn idle(scenario: &'static str, sockets: usize, symbols: usize) -> Shape {
+    Shape { scenario, sockets, symbols, topics_per_socket: 1, rate: Rate::None }
+}
+
+impl ServerArgs {
+    fn target(self, via: Via) -> Result<Target, Failure> {
+        let target = if let Some(peer) = &self.peer {
+            Target::peer(peer)
+        } else {
+            let key = self.key.find(&self.grpc)?;
+            let target = Target::tickwire(self.url.token(self.token), self.grpc.origin(), key, via)?;
+            target.admin(self.admin.origin())
         };
-        (load, via, common)
+        Ok(target.pid(self.pid))
     }
 }
 
 pub(crate) async fn run(args: Args) -> Outcome {
-    let (load, via, common) = match args.action {
-        Action::Measure(scenario) => scenario.load(),
-        Action::Compare(args) => return compare::run(&args),
-    };
-    let target = if let Some(peer) = &common.peer {
-        Target::peer(peer)
-    } else {
-        let key = common.key.find(&common.grpc)?;
-        Target::tickwire(common.url.token(common.token), common.grpc.origin(), key, via)?.admin(common.admin.origin())
-    };
-    let target = target.pid(common.pid);
-    if cfg!(debug_assertions) {
-        output::say_warning("this is a debug build: its figures say nothing about a release");
+    match args.action {
+        Action::Measure(scenario) => scenario.run().await,
+        Action::Compare(args) => compare::run(&args),
+        Action::LimitServer { sockets, per_call, cpu } => limit_server(LimitServer { sockets, per_call, cpu }),
+        Action::Suite(args) => suite::run(args).await,
     }
-    let report = Box::pin(tickwire_bench::run(&target, &load)).await?;
-    if common.json {
+}
+
+impl Scenario {
+    async fn run(self) -> Outcome {
+        let mut via = Via::Grpc;
+        let (load, common) = match self {
+            Self::Fanout { sockets, rate, common } => (fanout("fanout", sockets, rate).load(&common.measure), common),
+            Self::Ticker { sockets, symbols, topics, rate, common } => {
+                let rate = Rate::PerSecond(rate);
+                let shape = Shape { scenario: "ticker", sockets, symbols, topics_per_socket: topics, rate };
+                (shape.load(&common.measure), common)
+            }
+            Self::Idle { sockets, symbols, common } => (idle("idle", sockets, symbols).load(&common.measure), common),
+            Self::Storm { sockets, symbols, times, common } => {
+                let calm = idle("storm", sockets, symbols).load(&common.measure);
+                // Nothing is published: what is measured is over before a load would begin.
+                (Load { storms: times, duration: NOTHING, warm_up: Duration::ZERO, ..calm }, common)
+            }
+            Self::Slow { sockets, every, rate, stall, bound, common } => {
+                let slow = Some(Stall { every, duration: stall, recovery: RECOVERY, bound });
+                (Load { slow, ..fanout("slow", sockets, rate).load(&common.measure) }, common)
+            }
+            Self::Ingest { via: chosen, symbols, rate, common } => {
+                via = chosen.into();
+                let shape = Shape { scenario: "ingest", sockets: 0, symbols, topics_per_socket: 1, rate };
+                (shape.load(&common.measure), common)
+            }
+            Self::Limit { sockets, rate, per_call, server_cpu, measure } => {
+                let load = fanout("limit", sockets, rate).load(&measure);
+                let target = limit(LimitServer { sockets, per_call, cpu: server_cpu })?;
+                return measure_and_tell(&target, &load, &measure).await;
+            }
+        };
+        let target = common.server.target(via)?;
+        measure_and_tell(&target, &load, &common.measure).await
+    }
+}
+
+async fn measure_and_tell(target: &Target, load: &Load, measure: &Measure) -> Outcome {
+    if measure.svg.is_some() && (load.sockets == 0 || load.rate == Rate::None) {
+        return Err(Failure::usage(format!(
+            "--svg: {} delivers nothing whose latency could be plotted",
+            load.scenario
+        )));
+    }
+    warn_of_debug_build();
+    let report = Box::pin(tickwire_bench::run(target, load)).await?;
+    if let (Some(path), Some(delivered)) = (&measure.svg, &report.delivered) {
+        let curve = Curve { label: load.scenario.to_owned(), points: delivered.curve.clone() };
+        write_file(path, &plot::curves("Latency from when an update was due until it was read", &[curve]))?;
+    }
+    if measure.json {
         output::print_json(&report)?;
     } else {
         output::print(&report)?;
     }
     if report.clean() { Ok(()) } else { Err(Failure::Told) }
+}
+
+fn warn_of_debug_build() {
+    if cfg!(debug_assertions) {
+        output::say_warning("this is a debug build: its figures say nothing about a release");
+    }
+}
+
+fn write_file(path: &Path, text: &str) -> Outcome {
+    std::fs::write(path, text)
+        .map_err(|error| Failure::Failed(anyhow::Error::from(error).context(format!("write {}", path.display()))))
+}
+
+/// The bare loop, as a process of its own.
+fn limit(work: LimitServer) -> Result<Target, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::Failed(anyhow::Error::from(error).context("find this program")))?;
+    Ok(Target::limit(&program, work)?)
+}
+
+/// Runs the bare loop until whoever started it ends, or closes its standard input.
+fn limit_server(work: LimitServer) -> Outcome {
+    let announce = |sockets, feed| {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{sockets} {feed}")?;
+        out.flush()
+    };
+    let stay = || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    };
+    Ok(work.run(announce, stay)?)
 }
 
 #[cfg(test)]

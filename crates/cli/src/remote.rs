@@ -81,7 +81,7 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
 }
 
 /// The key that a publisher shows.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct KeyArg {
     /// The API key; without it the development key of a server on this machine is found by itself
     #[arg(long, env = "TICKWIRE_KEY", hide_env_values = true, value_name = "KEY")]

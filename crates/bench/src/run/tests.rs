@@ -71,8 +71,9 @@ fn a_server_that_keeps_its_promises_is_clean() {
 #[test]
 fn every_fault_of_a_server_is_reported() {
     type Make = Box<dyn FnMut(u64, &[u8], &mut Vec<u8>) + Send>;
+    type Told = fn(&Delivered) -> bool;
     let mut held = Vec::new();
-    let faults: Vec<(&str, Make, fn(&Delivered) -> bool)> = vec![
+    let faults: Vec<(&str, Make, Told)> = vec![
         (
             "drops one",
             Box::new(|number, frame, out| {
