@@ -406,7 +406,11 @@ fn a_small_bench_finds_nothing_lost() {
             "2",
         ],
         &["idle", "--sockets", "5"],
+        &["storm", "--sockets", "5", "--times", "2"],
+        &["slow", "--sockets", "6", "--every", "3", "--stall", "200ms"],
         &["ingest", "--symbols", "3"],
+        &["ingest", "--symbols", "3", "--via", "ndjson", "--rate", "2000", "--batch", "50"],
+        &["ingest", "--symbols", "3", "--via", "csv"],
     ] {
         let mut args = vec!["bench"];
         args.extend(scenario);
@@ -426,10 +430,33 @@ fn a_small_bench_finds_nothing_lost() {
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
         assert_eq!(output.status.code(), Some(0), "{report}");
         assert_eq!(report["setup"]["scenario"], scenario[0]);
-        if ["fanout", "ticker"].contains(&scenario[0]) {
+        if scenario[0] == "storm" {
+            assert_eq!(report["storm"]["seconds"].as_array().unwrap().len(), 2, "{report}");
+        }
+        if ["fanout", "ticker", "slow"].contains(&scenario[0]) {
             let delivered = &report["delivered"];
             assert!(delivered["deliveries"].as_u64().unwrap() > 0, "{report}");
-            assert_eq!((&delivered["covered"], &delivered["missing"]), (&delivered["owed"], &0.into()), "{report}");
+            let covered = delivered["covered"].as_u64().unwrap() + report["slow"]["covered"].as_u64().unwrap_or(0);
+            assert_eq!((covered.into(), &delivered["missing"]), (delivered["owed"].clone(), &0.into()), "{report}");
+            assert!(delivered["per_read"]["mean"].as_f64().unwrap() >= 1.0, "{report}");
         }
     }
+}
+
+#[test]
+fn the_limit_of_the_machine_is_measured_and_plotted() {
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("limit.svg");
+    let mut limit = vec!["bench", "limit", "--sockets", "4", "--rate", "200", "--per-call", "2", "--for", "300ms"];
+    limit.extend(["--warm-up", "0s", "--json", "--svg", plot.to_str().unwrap()]);
+    let output = run(&limit);
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    assert_eq!(report["delivered"]["deliveries"], 240, "{report}");
+    assert!(report["server"]["pid"].as_u64().is_some(), "{report}");
+    assert!(std::fs::read_to_string(plot).unwrap().contains("<polyline"));
+    fails(&["bench", "ingest", "--svg", "x.svg"], 2, &["--svg"]);
+    fails(&["bench", "limit", "--payload", "10"], 2, &["payload"]);
+    fails(&["bench", "suite", "--only", "no such load"], 2, &["--only"]);
 }
