@@ -9,6 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PAGE := crates/server/page
 CLIENTS := tests/clients
 CLIENT_TOOLS := $(TARGET)/client-tools
+PEERS := $(TARGET)/peers
 # What `make run` plays: DATA=path (or TICKWIRE_DATA), FEED=binance, or nothing for the simulated market.
 DATA ?= $(TICKWIRE_DATA)
 FEED ?=
@@ -62,12 +63,13 @@ lint: $(PAGE)/node_modules/.package-lock.json ## Formatting, clippy, types of th
 	npm run --prefix $(PAGE) --silent check
 
 .PHONY: test
-test: page test-tools ## Everything: Rust, the page, official clients, a browser
+test: build test-tools ## Everything: Rust, the page, official clients, a browser, the budget of instructions
 	tests/run-all
 
 .PHONY: test-tools
-test-tools: $(CLIENTS)/node_modules/.package-lock.json ## Install what the tests need: client libraries, Chromium
+test-tools: $(CLIENTS)/node_modules/.package-lock.json ## Install what the tests need: client libraries, Chromium, valgrind
 	@tests/install-chromium
+	@tests/install-valgrind
 	@tests/install-clients "$(CLIENT_TOOLS)"
 
 $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
@@ -99,8 +101,24 @@ test-openapi: ## Only the OpenAPI document against a debug build; EXAMPLES=500 f
 	tests/run-openapi $(EXAMPLES)
 
 .PHONY: bench
-bench: build ## The figures of docs/performance.md, measured on this machine
-	deploy/bench-local "$(TARGET)/release/tickwire"
+bench: build ## The figures of docs/performance.md, measured on this machine (ONLY=fan-out: some; RUNS=5; half an hour)
+	deploy/bench-local "$(TARGET)/release/tickwire" "$(TARGET)/bench"
+
+.PHONY: bench-micro
+bench-micro: ## Small benchmarks of codec, registry, outbox, aggregator, decimal, decoders (ONLY=pattern: some of them)
+	$(CARGO) bench --quiet --workspace --all-features --benches -- $(ONLY)
+
+.PHONY: guard
+guard: build ## Instructions per delivery, join and quote against their budget (ONLY=name; REPEAT=5: their spread; REWRITE=1: a new budget)
+	@tests/install-valgrind
+	$(CARGO) build --quiet --package tickwire-tests --bin tickwire-guard
+	@"$(TARGET)/debug/tickwire-guard" $(if $(REWRITE),--write) $(if $(REPEAT),--repeat $(REPEAT)) $(if $(ONLY),--only '$(ONLY)') \
+	  "$(TARGET)/release/tickwire" tests/budget/instructions.toml
+
+.PHONY: bench-peers
+bench-peers: build ## The same work beside NATS, Centrifugo and Socket.IO, where they can be had, and ratios (half an hour)
+	deploy/install-peers "$(PEERS)"
+	deploy/bench-peers "$(TARGET)/release/tickwire" "$(PEERS)" "$(TARGET)/bench"
 
 .PHONY: doc
 doc: ## The API documentation of the crates
