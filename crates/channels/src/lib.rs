@@ -53,5 +53,5 @@ pub use router::{BadPattern, Pattern, Router};
 pub use serializer::{Status, Wire, WireFormat};
 pub use socket::{MountLimits, SocketInfo};
 pub use worker::{
-    AdoptError, JoinLimit, PollAnswer, PollId, PollMessage, PublishAnswer, Transport, Workers, WorkersConfig,
+    AdoptError, Adopting, JoinLimit, PollAnswer, PollId, PollMessage, PublishAnswer, Transport, Workers, WorkersConfig,
 };

@@ -199,6 +199,8 @@ impl App {
             header_timeout: limits.header_timeout,
             keep_alive_timeout: limits.keep_alive_timeout,
             http2_only: name == "grpc",
+            sockets: (name == "http" && node.tls.is_none()).then(|| Arc::clone(&node)),
+            doorstep: tokio::sync::Mutex::default(),
         };
         let ports = vec![
             port("http", http, http::router(&node)),

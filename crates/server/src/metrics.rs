@@ -1,6 +1,8 @@
 //! The metrics that this crate emits itself, and the description of all of them.
 
-use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use std::fmt;
+
+use ::metrics::{Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
 /// Which build runs: `version`, always 1.
 pub(crate) const BUILD_INFO: &str = "tickwire_build_info";
@@ -104,20 +106,30 @@ pub(crate) fn refused(reason: &'static str) {
 }
 
 /// Counts a gauge up while it lives.
-#[derive(Debug)]
 #[must_use = "dropping it counts down"]
-pub(crate) struct Counted(&'static str, &'static str, &'static str);
+pub(crate) struct Counted(Gauge);
 
 impl Counted {
     /// One more of `name`, with one label.
     pub(crate) fn new(name: &'static str, label: &'static str, value: &'static str) -> Self {
-        gauge!(name, label => value).increment(1.0);
-        Self(name, label, value)
+        Self::of(&gauge!(name, label => value))
+    }
+
+    /// One more of a gauge that is looked up once for many.
+    pub(crate) fn of(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counted").finish_non_exhaustive()
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        gauge!(self.0, self.1 => self.2).decrement(1.0);
+        self.0.decrement(1.0);
     }
 }

@@ -135,22 +135,21 @@ impl Workers {
         info: Arc<SocketInfo>,
         leftover: Bytes,
     ) -> Result<(), AdoptError> {
-        let transport = transport.into();
-        if self.0.node.draining.load(Ordering::Relaxed) {
-            turn_away(transport, CloseReason::Shutdown);
-            return Err(AdoptError::Draining);
-        }
-        let link = |_: u16, _: &Arc<Shared>| transport.into_link().map_err(|_| AdoptError::Broken);
-        self.hand_over(info, leftover, link)
+        self.adopting().adopt(transport, info, leftover)
     }
 
-    /// Makes a link for the worker with the fewest connections, and gives it to that.
+    /// Hands over several connections, for which each worker is woken once.
+    pub fn adopting(&self) -> Adopting<'_> {
+        Adopting { workers: self, to_wake: Vec::new() }
+    }
+
+    /// Makes a link for the worker with the fewest connections, and gives it to that, which is to be woken then.
     fn hand_over(
         &self,
         info: Arc<SocketInfo>,
         leftover: Bytes,
         link: impl FnOnce(u16, &Arc<Shared>) -> Result<Link, AdoptError>,
-    ) -> Result<(), AdoptError> {
+    ) -> Result<&Arc<Shared>, AdoptError> {
         let load = |(_, worker): &(u16, &Arc<Shared>)| worker.connections.load(Ordering::Relaxed);
         let running = (0..).zip(&self.0.workers).filter(|(_, worker)| worker.is_running());
         let (index, worker) = running.min_by_key(load).ok_or(AdoptError::Draining)?;
@@ -161,8 +160,8 @@ impl Workers {
             worker.adopting.fetch_sub(1, Ordering::Relaxed);
         })?;
         worker.connections.fetch_add(1, Ordering::Relaxed);
-        if worker.command(Command::Adopt(Box::new(Adoption { link, info, leftover }))) {
-            return Ok(());
+        if worker.queue(Command::Adopt(Box::new(Adoption { link, info, leftover }))) {
+            return Ok(worker);
         }
         // It has ended since it was picked.
         worker.adopting.fetch_sub(1, Ordering::Relaxed);
@@ -237,6 +236,52 @@ impl Workers {
         for thread in self.0.threads.lock().drain(..) {
             // A worker that panicked has been counted and logged.
             let _ = thread.join();
+        }
+    }
+}
+
+/// Connections on their way to the workers. Dropping it wakes those that got some.
+#[must_use = "what it hands over waits until it is dropped"]
+pub struct Adopting<'a> {
+    workers: &'a Workers,
+    to_wake: Vec<Arc<Shared>>,
+}
+
+impl Adopting<'_> {
+    /// Hands over one connection, as [`Workers::adopt`] does.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn adopt(
+        &mut self,
+        transport: impl Into<Transport>,
+        info: Arc<SocketInfo>,
+        leftover: Bytes,
+    ) -> Result<(), AdoptError> {
+        let transport = transport.into();
+        if self.workers.0.node.draining.load(Ordering::Relaxed) {
+            turn_away(transport, CloseReason::Shutdown);
+            return Err(AdoptError::Draining);
+        }
+        let link = |_: u16, _: &Arc<Shared>| transport.into_link().map_err(|_| AdoptError::Broken);
+        let worker = self.workers.hand_over(info, leftover, link)?;
+        if !self.to_wake.iter().any(|known| Arc::ptr_eq(known, worker)) {
+            self.to_wake.push(Arc::clone(worker));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Adopting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Adopting").field("to_wake", &self.to_wake.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Adopting<'_> {
+    fn drop(&mut self) {
+        for worker in &self.to_wake {
+            worker.ring();
         }
     }
 }

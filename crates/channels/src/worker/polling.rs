@@ -41,11 +41,12 @@ impl Workers {
             return Err(AdoptError::Draining);
         }
         let mut opened = None;
-        self.hand_over(info, Bytes::new(), |worker, home| {
+        let worker = self.hand_over(info, Bytes::new(), |worker, home| {
             let id = PollId::random(worker).ok_or(AdoptError::Broken)?;
             opened = Some(id);
             Ok(Link::Poll(Box::new(PollLink::new(id, window, Arc::clone(home), Instant::now()))))
         })?;
+        worker.ring();
         opened.ok_or(AdoptError::Broken)
     }
 

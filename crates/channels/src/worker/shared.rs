@@ -259,12 +259,25 @@ impl Shared {
     /// Queues a command. Each kind of them has a bound where it comes from: adoptions `adopting_max`, channels and joins their own.
     /// `false`: the worker has ended and nobody will obey it.
     pub(crate) fn command(&self, command: Command) -> bool {
+        let queued = self.queue(command);
+        if queued {
+            self.ring();
+        }
+        queued
+    }
+
+    /// The same without waking the worker, which is to be [rung](Self::ring) for soon.
+    pub(super) fn queue(&self, command: Command) -> bool {
         match self.commands.lock().as_mut() {
             Some(commands) => commands.push(command),
             None => return false,
         }
-        self.bell.ring();
         true
+    }
+
+    /// Wakes the worker.
+    pub(super) fn ring(&self) {
+        self.bell.ring();
     }
 
     /// Waits for a place among the requests of long polling. May be dropped while it waits. `None` once the worker has ended.

@@ -11,6 +11,8 @@ use super::{link::Link, tls::TlsLink};
 pub enum Transport {
     /// A bare one.
     Tcp(TcpStream),
+    /// A bare one that does not block already, and sends what is written without delay.
+    Prepared(TcpStream),
     /// One behind TLS, whose handshake is done.
     Tls(TcpStream, Box<ServerConnection>),
 }
@@ -30,6 +32,7 @@ impl Transport {
         };
         Ok(match self {
             Self::Tcp(stream) => Link::Tcp(ready(stream)?),
+            Self::Prepared(stream) => Link::Tcp(mio::net::TcpStream::from_std(stream)),
             Self::Tls(stream, session) => Link::Tls(Box::new(TlsLink::new(ready(stream)?, session))),
         })
     }

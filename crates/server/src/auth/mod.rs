@@ -150,6 +150,11 @@ impl Auth {
         }
     }
 
+    /// Whether a request presents anything for [`request`](Self::request) to look at.
+    pub(crate) fn is_shown_by(headers: &HeaderMap) -> bool {
+        headers.contains_key(API_KEY_HEADER) || headers.contains_key(AUTHORIZATION)
+    }
+
     /// Who presents an API key or a token, at the time `now`.
     ///
     /// # Errors

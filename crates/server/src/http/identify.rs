@@ -13,7 +13,7 @@ use crate::{
     access::{self, SocketOwner},
     admission::Refused,
     app::Node,
-    auth::{AuthError, Principal, TokenFault},
+    auth::{Auth, AuthError, Principal, TokenFault},
     demo,
     listener::Connection,
     live::Live,
@@ -123,6 +123,17 @@ fn socket_id(user: &str) -> String {
     format!("users_socket:{user}")
 }
 
+/// Whether a client shows anything at all that has to be verified.
+pub(super) fn shows_credential(headers: &HeaderMap, params: &Params, auth_token: Option<&AuthToken>) -> bool {
+    token_of(params, auth_token).is_some() || Auth::is_shown_by(headers)
+}
+
+/// The token that came in its own way, or as the parameter `token`.
+fn token_of<'a>(params: &'a Params, auth_token: Option<&'a AuthToken>) -> Option<&'a str> {
+    let shown = auth_token.map(AuthToken::expose).filter(|token| !token.is_empty());
+    shown.or_else(|| params.get("token").filter(|token| !token.is_empty()))
+}
+
 /// Who opens it: by the token that came in its own way, by its parameter `token`, or by what a client that is no browser can put into its
 /// headers.
 async fn identify(
@@ -131,8 +142,7 @@ async fn identify(
     params: &Params,
     auth_token: Option<&AuthToken>,
 ) -> Result<Principal, AuthError> {
-    let shown = auth_token.map(AuthToken::expose).filter(|token| !token.is_empty());
-    let Some(token) = shown.or_else(|| params.get("token").filter(|token| !token.is_empty())) else {
+    let Some(token) = token_of(params, auth_token) else {
         return live.auth.identify_request(headers).await;
     };
     match live.auth.identify_bearer(token).await {

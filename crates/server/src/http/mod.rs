@@ -16,13 +16,17 @@ mod stream;
 mod unread;
 mod ws;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
 
-use ::metrics::{counter, histogram};
+use ::metrics::{Counter, Histogram, counter, histogram};
 use axum::{
     Router,
     extract::{FromRequestParts, Path, Request},
-    http::{HeaderMap, Method, Uri, header, request::Parts},
+    http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse as _, Response},
     routing::{any, get, post},
@@ -32,6 +36,7 @@ use tickwire_channels::handshake;
 use tickwire_faults::{Unit, point};
 
 use self::problem::Problem;
+pub(crate) use self::ws::{Decided, Greeting, adopt_into, greet};
 use crate::{
     app::Node,
     auth::{AuthError, Principal},
@@ -63,19 +68,40 @@ pub(crate) fn router(node: &Arc<Node>) -> Router {
 
 /// Counts requests and times them.
 async fn observe(request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let method = method_label(request.method());
     let request = unread::read_on(request);
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    observed(&method, &uri, next.run(request)).await
+}
+
+/// Answers a request, counts and times it, and outlives a panic.
+async fn observed(method: &Method, uri: &Uri, answer: impl Future<Output = Response>) -> Response {
+    let began = Instant::now();
     let answered = AssertUnwindSafe(async {
-        point(Unit::Request, || request.uri().path());
-        next.run(request).await
+        point(Unit::Request, || uri.path());
+        answer.await
     });
     // The panic itself is logged by the hook, with its place; to the client it is our fault and nothing more.
     let response = answered.catch_unwind().await.unwrap_or_else(|_| Problem::internal().into_response());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && method == Method::GET {
+        count_upgrade(began);
+        return response;
+    }
+    let method = method_label(method);
     let status = response.status().as_str().to_owned();
     histogram!(metrics::HTTP_DURATION, "status" => status.clone(), "method" => method).record(began.elapsed());
     counter!(metrics::HTTP_REQUESTS, "status" => status, "method" => method).increment(1);
     response
+}
+
+/// The same as for any other answer, for one of which a herd gets thousands: its meters are looked up once.
+fn count_upgrade(began: Instant) {
+    static METERS: LazyLock<(Histogram, Counter)> = LazyLock::new(|| {
+        let duration = histogram!(metrics::HTTP_DURATION, "status" => "101", "method" => "GET");
+        (duration, counter!(metrics::HTTP_REQUESTS, "status" => "101", "method" => "GET"))
+    });
+    let (duration, requests) = &*METERS;
+    duration.record(began.elapsed());
+    requests.increment(1);
 }
 
 /// A method as a label: clients may invent methods, labels come from a closed set.

@@ -5,51 +5,128 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::Response,
 };
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use hyper::upgrade::OnUpgrade;
 use tickwire_channels::{
-    SocketInfo,
+    Adopting, SocketInfo,
+    deflate::Deflate,
     handshake::{self, Refusal, Upgrade, UpgradeRequest},
 };
 
 use super::{
     connection,
     identify::{self, Opening},
-    mount::Mount,
+    mount::{Mount, Transport},
+    observed,
 };
-use crate::{app::Node, listener::into_transport};
+use crate::{
+    app::Node,
+    listener::{Connection, into_transport},
+};
+
+/// What was decided on a request for a socket.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    /// The answer: 101, or why not.
+    pub(crate) response: Response,
+    /// What becomes of the connection behind a 101.
+    pub(crate) socket: Option<Arc<SocketInfo>>,
+}
+
+/// A request for a socket that did not have to be read by the HTTP server.
+pub(crate) struct Greeting {
+    /// What becomes of it.
+    pub(crate) decision: BoxFuture<'static, Decided>,
+    /// Whether deciding takes more than a moment, as verifying a signature does.
+    pub(crate) is_costly: bool,
+}
+
+/// Decides on a request that was read before any HTTP server saw it. `None`: it is not a request for a socket that could be let in, and
+/// nothing has been done about it; the HTTP server is to answer it.
+pub(crate) fn greet(node: &Arc<Node>, head: Parts, connection: &Connection) -> Option<Greeting> {
+    let (mount, transport) = node.live().transport(head.uri.path())?;
+    if transport != Transport::WebSocket {
+        return None;
+    }
+    let upgrade = check(&head, &mount).ok()?;
+    let connection = node.door.request(connection, &head.headers).ok()?;
+    let is_costly = identify::shows_credential(&head.headers, &upgrade.params, upgrade.auth_token.as_ref());
+    let node = Arc::clone(node);
+    let decision = async move {
+        let mut socket = None;
+        let answer = async {
+            let decided = open(&node, &mount, &head.headers, upgrade, Some(connection)).await;
+            socket = decided.socket;
+            decided.response
+        };
+        let response = observed(&head.method, &head.uri, answer).await;
+        Decided { response, socket }
+    };
+    Some(Greeting { decision: Box::pin(decision), is_costly })
+}
 
 /// Answers a request to a socket's path: 101, or why not.
 pub(super) async fn upgrade(node: Arc<Node>, mount: Arc<Mount>, mut request: Request) -> Response {
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let connection = connection(&request);
-    let upgrade = match check(&request, &mount) {
+    let connection = connection(&request).filter(|_| on_upgrade.is_some());
+    let (head, _) = request.into_parts();
+    let upgrade = match check(&head, &mount) {
         Ok(upgrade) => upgrade,
         Err(refusal) => return refuse(&refusal, &mount),
     };
+    let Decided { response, socket } = open(&node, &mount, &head.headers, upgrade, connection).await;
+    if let (Some(on_upgrade), Some(info)) = (on_upgrade, socket) {
+        let adopter = Arc::clone(&node);
+        node.inner.spawn("upgrade", async move { adopt(&adopter, on_upgrade, info).await });
+    }
+    response
+}
+
+fn check(head: &Parts, mount: &Mount) -> Result<Upgrade, Refusal> {
+    let headers: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let request = UpgradeRequest { method: head.method.as_str(), query: head.uri.query(), headers: &headers };
+    handshake::check(&request, &identify::policy(mount))
+}
+
+/// Decides on a valid upgrade: whether this node, and this client's rights and limits, allow the socket.
+async fn open(
+    node: &Node,
+    mount: &Mount,
+    headers: &HeaderMap,
+    upgrade: Upgrade,
+    connection: Option<Connection>,
+) -> Decided {
+    let refused = |response| Decided { response, socket: None };
     if node.health.is_draining() && node.accepting.cancelled().is_cancelled() {
         identify::log("draining", &"the node is being drained");
-        return with_reason(empty(StatusCode::SERVICE_UNAVAILABLE), "draining");
+        return refused(with_reason(empty(StatusCode::SERVICE_UNAVAILABLE), "draining"));
     }
-    let (Some(on_upgrade), Some(connection)) = (on_upgrade, connection) else {
+    let Some(connection) = connection else {
         // HTTP/2 has another way to a socket (RFC 8441), which no Phoenix client takes.
-        return refuse(&Refusal::NotAnUpgrade("the connection must be HTTP/1.1"), &mount);
+        return refused(refuse(&Refusal::NotAnUpgrade("the connection must be HTTP/1.1"), mount));
     };
     let Upgrade { accept, format, params, protocol, auth_token, deflate } = upgrade;
     let peer = connection.peer;
     let opening = Opening { connection, format, params, session: false, auth_token };
-    let info = match identify::open(&node, &mount, request.headers(), opening).await {
-        Ok(info) => Arc::new(SocketInfo { deflate, ..info }),
+    match identify::open(node, mount, headers, opening).await {
+        Ok(info) => Decided {
+            response: switch(&accept, protocol, deflate),
+            socket: Some(Arc::new(SocketInfo { deflate, ..info })),
+        },
         Err(denied) => {
             denied.tell(peer);
-            return with_reason(empty(denied.status()), denied.code());
+            refused(with_reason(empty(denied.status()), denied.code()))
         }
-    };
-    let accept = HeaderValue::try_from(&accept).expect("base64 is valid in a header");
-    let adopter = Arc::clone(&node);
-    node.inner.spawn("upgrade", async move { adopt(&adopter, on_upgrade, info).await });
+    }
+}
+
+/// The answer that turns the connection into a socket.
+fn switch(accept: &str, protocol: Option<String>, deflate: Option<Deflate>) -> Response {
+    let accept = HeaderValue::try_from(accept).expect("base64 is valid in a header");
     let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
     let fields = response.headers_mut();
     fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -66,12 +143,6 @@ pub(super) async fn upgrade(node: Arc<Node>, mount: Arc<Mount>, mut request: Req
     response
 }
 
-fn check(request: &Request, mount: &Mount) -> Result<Upgrade, Refusal> {
-    let headers: Vec<_> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let request = UpgradeRequest { method: request.method().as_str(), query: request.uri().query(), headers: &headers };
-    handshake::check(&request, &identify::policy(mount))
-}
-
 /// Takes the bare socket out of the HTTP server's hands and gives it to a worker.
 async fn adopt(node: &Node, on_upgrade: OnUpgrade, info: Arc<SocketInfo>) {
     // The client went before it had our answer.
@@ -80,13 +151,21 @@ async fn adopt(node: &Node, on_upgrade: OnUpgrade, info: Arc<SocketInfo>) {
         tracing::error!("an upgraded connection is not one of our listener's");
         return;
     };
-    let adopted = transport.map(|(transport, leftover)| node.workers.adopt(transport, info, leftover));
-    match adopted {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            identify::log("not_adopted", &error);
-        }
+    match transport {
+        Ok((transport, leftover)) => adopt_into(&mut node.workers.adopting(), transport, info, leftover),
         Err(error) => tracing::debug!(%error, "a connection was lost while it was upgraded"),
+    }
+}
+
+/// Gives a connection whose upgrade has been answered to a worker.
+pub(crate) fn adopt_into(
+    workers: &mut Adopting<'_>,
+    transport: tickwire_channels::Transport,
+    info: Arc<SocketInfo>,
+    leftover: Bytes,
+) {
+    if let Err(error) = workers.adopt(transport, info, leftover) {
+        identify::log("not_adopted", &error);
     }
 }
 

@@ -131,7 +131,7 @@ impl Door {
     ///
     /// # Errors
     /// The address has no place left.
-    pub(super) fn request(
+    pub(crate) fn request(
         &self,
         connection: &Connection,
         headers: &HeaderMap,

@@ -2,34 +2,25 @@
 
 mod bind;
 mod door;
+mod doorstep;
+mod greet;
 mod pulse;
 mod refuse;
+mod replay;
 mod serve;
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use axum::Router;
-use socket2::SockRef;
-use tickwire_faults::{Unit, point};
-use tokio::net::{TcpListener, TcpStream};
 
 pub use self::bind::BindError;
 pub(crate) use self::{
     bind::{address_of, bind},
     door::{Connection, Door, Permit, SocketPermit},
+    doorstep::Doorstep,
     serve::into_transport,
 };
-use crate::{
-    admission::Via,
-    lifecycle::Tasks,
-    metrics::{self, Counted},
-    telemetry::Throttle,
-    tls::Tls,
-};
+use crate::{app::Node, lifecycle::Tasks, tls::Tls};
 
 /// One port: its listener and what is behind it.
 #[derive(Debug)]
@@ -50,71 +41,27 @@ pub(crate) struct Port {
     pub(crate) keep_alive_timeout: Duration,
     /// Whether only HTTP/2 is spoken, as gRPC does.
     pub(crate) http2_only: bool,
+    /// The node whose sockets are mounted here, where their requests come without TLS: those need no HTTP server.
+    pub(crate) sockets: Option<Arc<Node>>,
+    /// The connections that have not said anything yet, while the port is served.
+    pub(crate) doorstep: tokio::sync::Mutex<Option<Doorstep>>,
 }
 
 /// Accepts connections until the branch is cancelled; those that are open then finish the request they are at.
 pub(crate) async fn serve(port: Arc<Port>, tasks: Tasks) {
-    let server = Arc::new(serve::Server::new(&port, &tasks));
-    loop {
-        let accepted = tokio::select! {
-            accepted = port.listener.accept() => accepted,
-            () = tasks.cancelled().cancelled() => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+    // It outlives a crash of the loop, so that only the connection at hand is lost then.
+    let mut doorstep = port.doorstep.lock().await;
+    let doorstep_of_port = &mut *doorstep;
+    let waiting = match doorstep_of_port {
+        Some(waiting) => waiting,
+        None => match Doorstep::new(&port, &tasks) {
+            Ok(new) => doorstep_of_port.insert(new),
             Err(error) => {
-                accept_failed(port.name, &error).await;
-                continue;
+                tracing::error!(port = port.name, %error, "connections cannot be polled");
+                return;
             }
-        };
-        point(Unit::Accept, || port.name);
-        set_options(&stream);
-        let connection = match &port.door {
-            None => Connection { peer, via: Via::Direct, permit: None, address: None },
-            Some(door) => match door.connect(peer, Instant::now()) {
-                Ok(connection) => connection,
-                Err(refused) => {
-                    refuse::connection(&port, door, stream, peer, refused, &tasks);
-                    continue;
-                }
-            },
-        };
-        let (server, counted) = (Arc::clone(&server), Counted::new(metrics::OPEN, "port", port.name));
-        tasks.spawn("connection", async move {
-            let _counted = counted;
-            server.serve(stream, connection).await;
-        });
-        if let Some(door) = &port.door {
-            let wait = door.pace(Instant::now());
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
-            }
-        }
-    }
-}
-
-fn set_options(stream: &TcpStream) {
-    /// A client that acknowledges nothing for so long, or has no room for a byte, is gone for all we know: every write has a deadline.
-    const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
-    /// Bytes that the kernel may hold unsent. Its own choice is megabytes, behind which a slow client would read minutes of old prices;
-    /// what it does not take yet stays with us, where a newer update replaces it.
-    const UNSENT_MAX: u32 = 64 * 1024;
-    // What we write is written whole; waiting for more would only make it late. All of these fail only for a connection that is gone already.
-    let _ = stream.set_nodelay(true);
-    let socket = SockRef::from(stream);
-    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
-    let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
-}
-
-/// The process is out of file descriptors, or a client was gone before we came: neither may end the loop, the first must not spin it.
-async fn accept_failed(port: &'static str, error: &io::Error) {
-    static FAILED: Throttle = Throttle::new(Duration::from_secs(1));
-    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        return;
-    }
-    metrics::refused("accept_error");
-    if let Some(held_back) = FAILED.pass(Instant::now()) {
-        tracing::error!(port, %error, held_back, "cannot accept connections; is the limit of open files too low?");
-    }
-    tokio::time::sleep(Duration::from_millis(50)).await;
+        },
+    };
+    waiting.run(&port).await;
+    *doorstep = None;
 }

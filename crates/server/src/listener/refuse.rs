@@ -84,7 +84,11 @@ pub(super) async fn plain_on_tls(mut stream: TcpStream, port: &'static str, peer
 }
 
 /// Answers a client that speaks TLS to a port without: with the alert that ends a handshake, since it cannot read anything else.
-pub(super) async fn tls_on_plain(mut stream: TcpStream, port: &'static str, peer: SocketAddr) -> io::Result<()> {
+pub(super) async fn tls_on_plain(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    port: &'static str,
+    peer: SocketAddr,
+) -> io::Result<()> {
     /// A fatal alert, handshake_failure (RFC 8446, sections 5.1 and 6.2).
     const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
     log(

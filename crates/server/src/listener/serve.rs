@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last request.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,12 +9,13 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use futures_util::future::poll_immediate;
+use futures_util::future::{Either, poll_immediate, ready};
 use hyper::{Request, Version, body::Incoming, service::service_fn, upgrade::Upgraded};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::{self, upgrade::downcast},
 };
+use parking_lot::Mutex;
 use rustls::server::Acceptor;
 use tickwire_channels::Transport;
 use tokio::{
@@ -29,6 +30,7 @@ use super::{
     Connection, Door, Port,
     pulse::{Answered, Cut, Patience, Pulse, Watched},
     refuse,
+    replay::Replay,
 };
 use crate::{
     lifecycle::Tasks,
@@ -51,6 +53,12 @@ pub(super) struct Server {
 /// The first byte of a TLS connection, a handshake record (RFC 8446, section 5.1), with which no HTTP begins.
 const HANDSHAKE: u8 = 22;
 
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Server {
     pub(super) fn new(port: &Port, tasks: &Tasks) -> Self {
         /// How long a client may take nothing of an answer: as long as a socket may.
@@ -67,9 +75,9 @@ impl Server {
         }
     }
 
-    /// Serves a connection to its end.
-    pub(super) async fn serve(&self, stream: TcpStream, connection: Connection) {
-        let (started, peer) = (Instant::now(), connection.peer);
+    /// Serves a connection to its end, from which nothing has been read yet.
+    pub(super) async fn serve(&self, stream: TcpStream, connection: Connection, started: Instant) {
+        let peer = connection.peer;
         let greeted = tokio::time::timeout_at(started + self.patience.head, first_byte(&stream));
         let first = tokio::select! {
             first = greeted => first,
@@ -82,17 +90,42 @@ impl Server {
             (Ok(Some(HANDSHAKE)), Some(tls)) => {
                 return Box::pin(self.shake_hands(tls, stream, connection, started)).await;
             }
-            (Ok(Some(HANDSHAKE)), None) => self.in_time(refuse::tls_on_plain(stream, self.name, peer)).await,
             (Ok(Some(_)), Some(_)) => self.in_time(refuse::plain_on_tls(stream, self.name, peer)).await,
-            (Ok(Some(_)), None) => return Box::pin(self.serve_http(stream, connection, Pulse::new(started))).await,
+            (Ok(Some(first)), None) => {
+                let stream = Replay::new(Bytes::new(), stream);
+                return Box::pin(self.serve_plain(first, stream, connection, started, None)).await;
+            }
         };
         if let Some(Err(error)) = answered {
             tracing::debug!(%peer, %error, "a client did not wait for its refusal");
         }
     }
 
+    /// Serves a connection without TLS to its end, which begins with this byte. The answer to its first request may be there already.
+    pub(super) async fn serve_plain(
+        &self,
+        first: u8,
+        stream: Replay,
+        connection: Connection,
+        started: Instant,
+        answer: Option<Response>,
+    ) {
+        let peer = connection.peer;
+        if first != HANDSHAKE {
+            return Box::pin(self.serve_http(stream, connection, Pulse::new(started), answer)).await;
+        }
+        if let Some(Err(error)) = self.in_time(refuse::tls_on_plain(stream, self.name, peer)).await {
+            tracing::debug!(%peer, %error, "a client did not wait for its refusal");
+        }
+    }
+
+    /// How long a client may take for the head of its first request.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience.head
+    }
+
     /// Counts a connection that has taken too long, and tells of it.
-    fn cut(&self, cut: Cut, peer: SocketAddr) {
+    pub(super) fn cut(&self, cut: Cut, peer: SocketAddr) {
         match cut {
             Cut::Head => refuse::log(cut.code(), self.name, peer, "no head of a request came in limits.header_timeout"),
             Cut::Stuck => refuse::log(cut.code(), self.name, peer, "nothing of an answer was taken for too long"),
@@ -113,21 +146,25 @@ impl Server {
             () = self.tasks.cancelled().cancelled() => return,
         };
         match shaken {
-            Ok(stream) => Box::pin(self.serve_http(stream, connection, Pulse::new(Instant::now()))).await,
+            Ok(stream) => Box::pin(self.serve_http(stream, connection, Pulse::new(Instant::now()), None)).await,
             Err(why) => refuse::log("tls_handshake", self.name, connection.peer, &why),
         }
     }
 
     /// Serves requests. The pulse tells when the client takes too long for what it is at.
-    async fn serve_http<T>(&self, stream: T, connection: Connection, pulse: Pulse)
+    async fn serve_http<T>(&self, stream: T, connection: Connection, pulse: Pulse, first_answer: Option<Response>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let peer = connection.peer;
+        let first_answer = Mutex::new(first_answer);
         let service = service_fn(|request: Request<Incoming>| {
             let multiplexed = request.version() >= Version::HTTP_2;
             let under_way = pulse.request(multiplexed);
-            let answer = self.answer(&connection, request);
+            let answer = match first_answer.lock().take() {
+                Some(answer) => Either::Left(ready(Ok((answer, connection.clone())))),
+                None => Either::Right(self.answer(&connection, request)),
+            };
             let ending = self.tasks.cancelled().clone();
             async move {
                 let (mut response, connection) = answer.await?;
@@ -258,10 +295,11 @@ fn builder(tasks: &Tasks, http2_only: bool) -> auto::Builder<Tasks> {
 pub(crate) fn into_transport(upgraded: Upgraded) -> Option<std::io::Result<(Transport, Bytes)>> {
     // Only this much is kept of hyper's buffer: it has 8 KiB, and most sockets have sent nothing yet.
     let kept = |read: Bytes| Bytes::copy_from_slice(&read);
-    let upgraded = match downcast::<TokioIo<Watched<TcpStream>>>(upgraded) {
+    let upgraded = match downcast::<TokioIo<Watched<Replay>>>(upgraded) {
         Ok(parts) => {
-            let stream = parts.io.into_inner().into_inner().into_std();
-            return Some(stream.map(|stream| (Transport::Tcp(stream), kept(parts.read_buf))));
+            let (unread, stream) = parts.io.into_inner().into_inner().into_parts();
+            let read = if unread.is_empty() { kept(parts.read_buf) } else { [parts.read_buf, unread].concat().into() };
+            return Some(stream.into_std().map(|stream| (Transport::Tcp(stream), read)));
         }
         Err(upgraded) => upgraded,
     };
