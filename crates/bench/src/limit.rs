@@ -108,25 +108,23 @@ impl Ports {
                 used += frame.len;
                 updates += 1;
                 if updates == work.per_call {
-                    write(&mut sockets, &mut out)?;
+                    write(&mut sockets, &mut out);
                     updates = 0;
                 }
             }
             buffer.drain(..used);
             if len == 0 {
-                write(&mut sockets, &mut out)?;
+                write(&mut sockets, &mut out);
                 return Ok(sockets);
             }
         }
     }
 }
 
-fn write(sockets: &mut [TcpStream], out: &mut Vec<u8>) -> io::Result<()> {
-    for socket in sockets {
-        socket.write_all(out)?;
-    }
+/// Writes to every socket. One that has gone gets no more; whoever reads knows that.
+fn write(sockets: &mut Vec<TcpStream>, out: &mut Vec<u8>) {
+    sockets.retain_mut(|socket| socket.write_all(out).is_ok());
     out.clear();
-    Ok(())
 }
 
 fn listen() -> io::Result<TcpListener> {
