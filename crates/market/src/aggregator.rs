@@ -18,54 +18,10 @@ use crate::{
     JoinSnapshot, Latest, MarketConfig, Moment, OutOfOrder, Quote, Rejection, Resume, Since, State, Status, Symbol,
     TapUpdate,
     dedupe::{PublisherMarks, RecentIds},
+    publication::Publications,
     ring::Ring,
     value::Value,
 };
-
-/// A message that the shard's caller must publish, in the order in which they come out.
-#[derive(Debug)]
-pub(crate) struct Publication {
-    pub(crate) topic: Topic,
-    pub(crate) role: Role,
-    pub(crate) payload: Bytes,
-    pub(crate) stamp: Stamp,
-}
-
-/// What must be published, as far as somebody wants it: of what nobody wants, not even the text is written.
-///
-/// Whoever comes later subscribes before it takes its snapshot, and the snapshot waits for the shard: it has what was left out here.
-pub(crate) struct Publications<'a> {
-    wanted: &'a dyn Fn(&Topic) -> bool,
-    messages: Vec<Publication>,
-}
-
-impl<'a> Publications<'a> {
-    /// None yet; `wanted` tells whether a topic has subscribers, here or on another node.
-    pub(crate) fn new(wanted: &'a dyn Fn(&Topic) -> bool) -> Self {
-        Self { wanted, messages: Vec::new() }
-    }
-
-    fn push(&mut self, state: &SymbolState, role: Role, stamp: Stamp, payload: impl FnOnce() -> Bytes) {
-        if (self.wanted)(&state.topic) {
-            self.messages.push(Publication { topic: state.topic.clone(), role, payload: payload(), stamp });
-        }
-    }
-
-    /// How many messages there are.
-    pub(crate) fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    /// Takes back those beyond the first `len`.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.messages.truncate(len);
-    }
-
-    /// Hands the messages over.
-    pub(crate) fn take(&mut self) -> Vec<Publication> {
-        std::mem::take(&mut self.messages)
-    }
-}
 
 /// What became of a quote that was not rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +83,7 @@ struct SymbolState {
 impl SymbolState {
     fn set_state(&mut self, state: State, since_us: i64, out: &mut Publications<'_>) {
         self.status = Status { state, since_us };
-        out.push(self, Role::Status, self.stamp, || self.status.to_json());
+        out.push(&self.topic, Role::Status, self.stamp, || self.status.to_json());
     }
 
     /// The text of an update of this symbol and epoch.
@@ -264,7 +220,7 @@ impl Aggregator {
             state.marks.note(mark);
         }
         let scratch = &mut self.scratch;
-        out.push(state, Role::Update, stamp, || value.to_json(scratch, &state.symbol, stamp.seq, &state.tag));
+        out.push(&state.topic, Role::Update, stamp, || value.to_json(scratch, &state.symbol, stamp.seq, &state.tag));
         if state.status.state != State::Ok {
             state.set_state(State::Ok, now.unix_us, out);
         }
@@ -295,7 +251,7 @@ impl Aggregator {
             status: Status { state: State::Stale, since_us: self.opened.unix_us },
         };
         if self.reopened {
-            out.push(&state, Role::Snapshot, state.stamp, || state.snapshot(now).to_json());
+            out.push(&state.topic, Role::Snapshot, state.stamp, || state.snapshot(now).to_json());
         }
         self.symbols.push(state);
         self.index.insert(symbol.clone(), slot);
@@ -339,7 +295,7 @@ impl Aggregator {
             state.tag = self.tag;
             state.ring = Ring::default();
             state.shown.take();
-            out.push(state, Role::Snapshot, state.stamp, || state.snapshot(now).to_json());
+            out.push(&state.topic, Role::Snapshot, state.stamp, || state.snapshot(now).to_json());
         }
     }
 

@@ -11,6 +11,36 @@ pub(crate) struct Indexed {
     pub(crate) quote: Quote,
 }
 
+/// The quotes of a batch that go to this node's shards: sorted by counting, in which the order of each shard's quotes stays.
+pub(crate) struct Shares {
+    /// Shard and place of each quote, as they came.
+    placed: Vec<(usize, u32)>,
+    /// How many quotes each shard gets.
+    counts: Vec<usize>,
+}
+
+impl Shares {
+    /// None yet, of a node with so many shards and a batch with so many quotes.
+    pub(crate) fn new(shards: usize, quotes: usize) -> Self {
+        Self { placed: Vec::with_capacity(quotes), counts: vec![0; shards] }
+    }
+
+    /// Adds the quote at a place of the batch.
+    pub(crate) fn push(&mut self, shard: usize, place: u32) {
+        self.counts[shard] += 1;
+        self.placed.push((shard, place));
+    }
+
+    /// The places of the quotes of each shard that gets any.
+    pub(crate) fn by_shard(self) -> impl Iterator<Item = (usize, Vec<u32>)> {
+        let mut shares: Vec<_> = self.counts.iter().map(|&count| Vec::with_capacity(count)).collect();
+        for (shard, place) in self.placed {
+            shares[shard].push(place);
+        }
+        shares.into_iter().enumerate().filter(|(_, places)| !places.is_empty())
+    }
+}
+
 /// What a publisher sent in one go: valid quotes, and what was no quote, each with its place.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {

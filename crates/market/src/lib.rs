@@ -17,6 +17,7 @@ pub mod feed;
 mod fixtures;
 mod market;
 pub mod metrics;
+mod publication;
 mod quote;
 mod rejection;
 mod ring;

@@ -13,7 +13,7 @@ use crate::{
     Answer, Batch, Clock, IngestReport, JoinSnapshot, Latest, MarketConfig, Rejected, Rejection, Resume, Since, State,
     Status, Symbol, UpdateTap,
     aggregator::{Aggregator, SymbolBudget},
-    batch::Indexed,
+    batch::{Indexed, Shares},
     metrics,
     shard::{Outlet, Shard, open_epoch},
     wire,
@@ -143,25 +143,24 @@ impl Market {
     }
 
     /// The quotes of this node by shard, and those of others by owner; in each, the order of the batch stays.
-    fn split(&self, quotes: &[Indexed]) -> (Vec<(usize, u32)>, BTreeMap<NodeId, Places>) {
-        let mut local = Vec::with_capacity(quotes.len());
+    fn split(&self, quotes: &[Indexed]) -> (Shares, BTreeMap<NodeId, Places>) {
+        let mut local = Shares::new(self.0.shards.len(), quotes.len());
         let mut remote = BTreeMap::<NodeId, Places>::new();
         for (quote, place) in quotes.iter().zip(0..) {
             let symbol = quote.quote.symbol();
             match self.0.members.route_of(symbol.as_str()) {
-                Route::Local => local.push((self.shard_of(symbol), place)),
+                Route::Local => local.push(self.shard_of(symbol), place),
                 Route::Remote(owner) => remote.entry(owner).or_default().push(place),
             }
         }
-        local.sort_unstable();
         (local, remote)
     }
 
-    fn ingest_local(&self, quotes: &[Indexed], by_shard: Vec<(usize, u32)>, report: &mut IngestReport) {
+    fn ingest_local(&self, quotes: &[Indexed], shares: Shares, report: &mut IngestReport) {
         let before = report.rejected.len();
-        for share in by_shard.chunk_by(|left, right| left.0 == right.0) {
-            let quotes = share.iter().map(|&(_, place)| &quotes[place as usize]);
-            self.0.shards[share[0].0].ingest(quotes, &self.0.outlet, report);
+        for (shard, places) in shares.by_shard() {
+            let quotes = places.iter().map(|&place| &quotes[place as usize]);
+            self.0.shards[shard].ingest(quotes, &self.0.outlet, report);
         }
         metrics::taken(report.accepted - report.duplicates, report.duplicates);
         note_rejected(&report.rejected[before..]);
@@ -334,16 +333,15 @@ impl Market {
         let Batch { quotes, rejected, .. } = batch;
         let mut report = IngestReport { rejected, ..IngestReport::default() };
         let busy = self.0.outlet.pubsub.admit().is_err();
-        let mut owned = Vec::with_capacity(quotes.len());
+        let mut owned = Shares::new(self.0.shards.len(), quotes.len());
         for (quote, place) in quotes.iter().zip(0..) {
             let symbol = quote.quote.symbol();
             match self.0.members.route_of(symbol.as_str()) {
                 Route::Remote(_) => report.reject(quote.index, Rejection::NotOwner),
                 Route::Local if busy => report.reject(quote.index, Rejection::Busy),
-                Route::Local => owned.push((self.shard_of(symbol), place)),
+                Route::Local => owned.push(self.shard_of(symbol), place),
             }
         }
-        owned.sort_unstable();
         note_rejected(&report.rejected);
         self.ingest_local(&quotes, owned, &mut report);
         report

@@ -12,9 +12,10 @@ use tickwire_pubsub::{Broadcast, CrashBudget, EpochClock, Payload, PubSub, Role,
 
 use crate::{
     Clock, IngestReport, Moment, Rejection, TapUpdate, UpdateTap,
-    aggregator::{Aggregator, Applied, Publication, Publications},
+    aggregator::{Aggregator, Applied},
     batch::Indexed,
     metrics,
+    publication::{Publication, Publications},
     unit::panic_text,
 };
 

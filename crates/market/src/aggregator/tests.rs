@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     Symbols,
     fixtures::{epoch, mark, quote, quote_with, said, symbol},
+    publication::Publication,
 };
 
 /// An aggregator and the time, with what was published kept.

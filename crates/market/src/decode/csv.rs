@@ -1,6 +1,8 @@
 //! CSV with a header.
 
-use csv::{ByteRecord, ErrorKind, ReaderBuilder, Trim};
+use csv::{ByteRecord, ErrorKind, ReaderBuilder};
+
+use smol_str::SmolStr;
 
 use super::{BodyError, mark, number, push, without_bom};
 use crate::{Batch, Field, Quote, QuoteFields, Rejection, Symbol, SymbolError, parse_ts, rejection::excerpt};
@@ -37,9 +39,9 @@ impl Column {
 /// # Errors
 /// If a column is unknown, named twice or missing, or there are too many rows.
 pub fn decode_csv(body: &[u8], quotes_max: usize) -> Result<Batch, BodyError> {
-    let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(without_bom(body));
+    let mut reader = ReaderBuilder::new().from_reader(without_bom(body));
     let columns = columns(reader.byte_headers().map_err(|error| BodyError::Malformed(error.to_string()))?)?;
-    let mut batch = Batch::default();
+    let mut batch = Batch::with_room(quotes_max.min(body.len() / ROW_BYTES_USUAL + 1));
     let mut row = ByteRecord::new();
     loop {
         match reader.read_byte_record(&mut row) {
@@ -50,9 +52,12 @@ pub fn decode_csv(body: &[u8], quotes_max: usize) -> Result<Batch, BodyError> {
     }
 }
 
+/// What a row takes, or a little less: a batch has room for so many from the start.
+const ROW_BYTES_USUAL: usize = 64;
+
 fn columns(header: &ByteRecord) -> Result<Vec<Column>, BodyError> {
     let mut columns = Vec::with_capacity(header.len());
-    for name in header {
+    for name in header.iter().map(trim) {
         let column = Column::named(name).ok_or_else(|| {
             BodyError::Malformed(format!("unknown column {:?}; the columns are {COLUMNS}", excerpt(name)))
         })?;
@@ -68,6 +73,15 @@ fn columns(header: &ByteRecord) -> Result<Vec<Column>, BodyError> {
     }
 }
 
+/// A cell without the white space around it. The reader would trim a row by copying it.
+fn trim(cell: &[u8]) -> &[u8] {
+    // A vertical tab is white space to the reader, though not to the standard library.
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+    let start = cell.iter().position(|byte| !is_space(byte)).unwrap_or(cell.len());
+    let end = cell.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+    &cell[start..end]
+}
+
 fn malformed_row(error: &csv::Error) -> Rejection {
     if let ErrorKind::UnequalLengths { pos, expected_len, len } = error.kind() {
         let line = pos.as_ref().map_or(0, csv::Position::line);
@@ -76,23 +90,54 @@ fn malformed_row(error: &csv::Error) -> Rejection {
     Rejection::malformed(error.to_string())
 }
 
-fn decode_row(columns: &[Column], row: &ByteRecord) -> Result<Quote, Rejection> {
-    let cell = |wanted: Column| {
-        let place = columns.iter().position(|&column| column == wanted)?;
-        row.get(place).filter(|cell| !cell.is_empty())
-    };
-    let text = |column: Column, problem: &'static str| {
-        cell(column).map(|cell| std::str::from_utf8(cell).map_err(|_| Rejection::InvalidMark(problem))).transpose()
-    };
-    let name = cell(Column::Symbol).ok_or(Rejection::MissingField("a quote needs symbol"))?;
-    let mut fields = QuoteFields::new(Symbol::new(std::str::from_utf8(name).map_err(|_| SymbolError::of(name))?)?);
-    for field in Field::ALL {
-        *fields.number_mut(field) = cell(Column::Number(field)).map(|cell| number(field, cell)).transpose()?;
+/// The cells of a row; an empty one is absent.
+#[derive(Default)]
+struct Cells<'a> {
+    symbol: Option<&'a [u8]>,
+    numbers: [Option<&'a [u8]>; Field::ALL.len()],
+    ts: Option<&'a [u8]>,
+    id: Option<&'a [u8]>,
+    publisher: Option<&'a [u8]>,
+    pseq: Option<&'a [u8]>,
+}
+
+impl<'a> Cells<'a> {
+    fn of(columns: &[Column], row: &'a ByteRecord) -> Self {
+        let mut cells = Self::default();
+        for (column, cell) in columns.iter().zip(row) {
+            let cell = Some(trim(cell)).filter(|cell| !cell.is_empty());
+            match column {
+                Column::Symbol => cells.symbol = cell,
+                Column::Number(field) => cells.numbers[*field as usize] = cell,
+                Column::Ts => cells.ts = cell,
+                Column::Id => cells.id = cell,
+                Column::Publisher => cells.publisher = cell,
+                Column::Pseq => cells.pseq = cell,
+            }
+        }
+        cells
     }
-    fields.ts = cell(Column::Ts).map(parse_ts).transpose()?;
-    fields.id = text(Column::Id, "id is not UTF-8")?.map(Into::into);
-    let pseq = text(Column::Pseq, "pseq is not a whole number")?
+}
+
+fn decode_row(columns: &[Column], row: &ByteRecord) -> Result<Quote, Rejection> {
+    let cells = Cells::of(columns, row);
+    let text = |cell: Option<&'_ [u8]>, problem: &'static str| match cell.map(std::str::from_utf8) {
+        Some(Err(_)) => Err(Rejection::InvalidMark(problem)),
+        Some(Ok(text)) => Ok(Some(SmolStr::new(text))),
+        None => Ok(None),
+    };
+    let name = cells.symbol.ok_or(Rejection::MissingField("a quote needs symbol"))?;
+    let mut fields = QuoteFields::new(Symbol::new(std::str::from_utf8(name).map_err(|_| SymbolError::of(name))?)?);
+    for (field, cell) in Field::ALL.into_iter().zip(cells.numbers) {
+        if let Some(cell) = cell {
+            *fields.number_mut(field) = Some(number(field, cell)?);
+        }
+    }
+    fields.ts = cells.ts.map(parse_ts).transpose()?;
+    fields.id = text(cells.id, "id is not UTF-8")?;
+    let pseq = text(cells.pseq, "pseq is not a whole number")?
         .map(|pseq| pseq.parse().map_err(|_| Rejection::InvalidMark("pseq is not a whole number")));
-    fields.mark = mark(text(Column::Publisher, "publisher is not UTF-8")?, pseq.transpose()?)?;
+    let publisher = text(cells.publisher, "publisher is not UTF-8")?;
+    fields.mark = mark(publisher.as_deref(), pseq.transpose()?)?;
     Quote::new(fields)
 }

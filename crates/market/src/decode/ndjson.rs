@@ -2,7 +2,11 @@
 
 use memchr::memchr_iter;
 
-use super::{BodyError, json::decode_record, push, without_bom};
+use super::{
+    BodyError,
+    json::{RECORD_BYTES_USUAL, decode_record},
+    push, without_bom,
+};
 use crate::{Batch, Rejection};
 
 /// Reads one quote from each line that is not blank, `quotes_max` of them at most. A line that is no quote is rejected by itself, with
@@ -12,7 +16,7 @@ use crate::{Batch, Rejection};
 /// If there are too many.
 pub fn decode_ndjson(body: &[u8], quotes_max: usize) -> Result<Batch, BodyError> {
     let body = without_bom(body);
-    let mut batch = Batch::default();
+    let mut batch = Batch::with_room(quotes_max.min(body.len() / RECORD_BYTES_USUAL + 1));
     let mut start = 0;
     for (end, line_number) in memchr_iter(b'\n', body).chain([body.len()]).zip(1_u64..) {
         let line = body[start..end].trim_ascii();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::stream;
+use futures_util::{future::BoxFuture, stream};
 use tickwire_market::{Batch, IngestReport, Rejected};
 use tickwire_proto::v1 as pb;
 use tokio_util::sync::CancellationToken;
@@ -63,10 +63,9 @@ pub(super) async fn acked(
 struct Batches {
     node: Arc<Node>,
     incoming: Incoming<Batch>,
-    expires_at: Option<Instant>,
-    /// What it means that the credential has ended.
-    expired: &'static str,
-    cancelled: CancellationToken,
+    /// What ends the stream before its publisher does. It lives as long as the stream: timers that each message set anew would cost more
+    /// than a quote.
+    ended: BoxFuture<'static, Fault>,
     call: Call,
 }
 
@@ -74,33 +73,41 @@ impl Batches {
     async fn begin(node: Arc<Node>, request: Request<Incoming<Batch>>, call: Call) -> Result<Self, Fault> {
         let principal = node.live().auth.identify_request(request.metadata().as_ref()).await?;
         principal.may_publish()?;
-        let expires_at = access::expiry(&principal);
         let expired = if matches!(principal.who(), Who::Key(_)) { "key_expired" } else { "token_expired" };
-        let cancelled = node.streams_cancelled();
-        Ok(Self { node, incoming: request.into_inner(), expires_at, expired, cancelled, call })
+        let ended = Box::pin(ended(node.streams_cancelled(), access::expiry(&principal), expired, call.clone()));
+        Ok(Self { node, incoming: request.into_inner(), ended, call })
     }
 
     /// Takes the next batch in: what became of it, and how many quotes it had. A batch that is begun is finished.
     async fn ingest_next(&mut self) -> Result<Option<(IngestReport, u64)>, Fault> {
-        let expires_at = self.expires_at;
-        let expired = async {
-            match expires_at {
-                Some(time) => tokio::time::sleep_until(time.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         // In this order: a publisher that always has a further batch ready is ended all the same.
         let next = tokio::select! {
             biased;
-            () = self.cancelled.cancelled() => return Err(Fault::draining()),
-            () = expired => return Err(expired_fault(self.expired)),
-            () = self.call.deadline() => return Err(Fault::deadline()),
+            fault = &mut self.ended => return Err(fault),
             next = self.incoming.message() => next?,
         };
         let Some(batch) = next.transpose()? else { return Ok(None) };
         let quotes = batch.len() as u64;
-        self.call.in_time(room(&self.node)).await?;
+        if self.node.pubsub.admit().is_err() {
+            self.call.in_time(room(&self.node)).await?;
+        }
         Ok(Some((self.node.market.ingest(batch).await, quotes)))
+    }
+}
+
+/// Waits until the node is drained, the credential has ended, which `reason` tells, or the call's time is over.
+async fn ended(cancelled: CancellationToken, expires_at: Option<Instant>, reason: &'static str, call: Call) -> Fault {
+    let expired = async {
+        match expires_at {
+            Some(time) => tokio::time::sleep_until(time.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancelled.cancelled() => Fault::draining(),
+        () = expired => expired_fault(reason),
+        () = call.deadline() => Fault::deadline(),
     }
 }
 
