@@ -66,7 +66,8 @@ pub fn check_quote(quote: &Quote, csv: bool) {
     same(quote, decode_ndjson(object.as_bytes(), 1).expect("one quote"));
     // A time of 0 is an absent one in protobuf.
     if quote.ts() != Some(0) {
-        same(quote, decode_publish(pb::PublishRequest { quotes: vec![as_protobuf(quote)] }, 1).expect("one quote"));
+        let message = pb::PublishRequest { quotes: vec![as_protobuf(quote)] }.encode_to_vec();
+        same(quote, decode_publish(&message, 1).expect("one quote"));
     }
     // A CSV reader is slow to build, and marks may need quotes.
     if csv && quote.id().is_none() && quote.mark().is_none() {
