@@ -14,6 +14,8 @@ pub const JOINS_REFUSED: &str = "tickwire_joins_refused_total";
 pub const DISCONNECTS: &str = "tickwire_disconnects_total";
 /// Broadcast messages handed to the kernel, each socket counted.
 pub const DELIVERIES: &str = "tickwire_deliveries_total";
+/// System calls that wrote to sockets; deliveries over writes is how many messages one carries.
+pub const WRITES: &str = "tickwire_socket_writes_total";
 /// See [`LagSnapshot`](crate::LagSnapshot).
 pub const LAG: &str = "tickwire_delivery_lag_seconds";
 /// Channels that ended in a panic or as failed.
@@ -46,6 +48,7 @@ pub fn describe() {
     describe_counter!(JOINS_REFUSED, Unit::Count, "Joins that did not succeed, by reason");
     describe_counter!(DISCONNECTS, Unit::Count, "Sockets that ended, by reason");
     describe_counter!(DELIVERIES, Unit::Count, "Broadcast messages handed to the kernel, each socket counted");
+    describe_counter!(WRITES, Unit::Count, "System calls that wrote to sockets");
     describe_counter!(CHANNEL_CRASHES, Unit::Count, "Channels that ended in a panic or as failed");
     describe_counter!(CONNECTION_CRASHES, Unit::Count, "Connections that ended in a panic of the server");
     describe_counter!(WORKER_CRASHES, Unit::Count, "Turns of a worker that ended in a panic outside of any connection");
@@ -59,7 +62,7 @@ pub fn describe() {
     for reason in [BINARY_BY_LONGPOLL, POLL_LOST] {
         tickwire_pubsub::metrics::dropped(reason, 0);
     }
-    for name in [DELIVERIES, CHANNEL_CRASHES, CONNECTION_CRASHES, WORKER_CRASHES] {
+    for name in [DELIVERIES, WRITES, CHANNEL_CRASHES, CONNECTION_CRASHES, WORKER_CRASHES] {
         counter!(name).increment(0);
     }
     // The first event of a series that was not there before is invisible to a rate.

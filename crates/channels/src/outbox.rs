@@ -6,7 +6,11 @@
 //!
 //! While the socket takes everything, nothing is merged. Once it has refused bytes ([`Outbox::is_blocked`]), an update that waits is
 //! replaced in place by the newer one of the same join, and a snapshot makes away with all of its join that waits.
+//!
+//! Few messages ever stand in the queue. A socket that keeps up [owes](Outbox::owe) the turn's [bursts](Bursts), whose bytes it shares with all
+//! others, and has written them when the turn ends. What it owes comes before what stands in the queue.
 
+mod burst;
 mod join;
 mod write;
 
@@ -17,10 +21,17 @@ use std::{
 };
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tickwire_pubsub::{Broadcast, Class, Cursor, FRAME_SLOTS, OriginId, RARE_FRAME_SLOTS, Role, Stamp};
 
-use self::join::{Early, Join, Rate};
-pub(crate) use self::write::Tally;
+pub(crate) use self::{
+    burst::{BurstId, Bursts},
+    write::Tally,
+};
+use self::{
+    burst::Owing,
+    join::{Early, Join, Rate},
+};
 use crate::{
     deflate::Window,
     serializer::{Encoded, Wire, WireFormat, broadcast_frame},
@@ -36,6 +47,8 @@ const LEFT_START: u64 = 1 << 62;
 pub(crate) struct Outbox {
     wire: Wire,
     blocked: bool,
+    /// What it owes of the turn's bursts, before all entries.
+    owing: Option<Owing>,
     entries: VecDeque<Entry>,
     /// How many control frames stand in front of the data.
     controls: usize,
@@ -77,6 +90,7 @@ impl Outbox {
         Self {
             wire: wire.into(),
             blocked: false,
+            owing: None,
             entries: VecDeque::new(),
             controls: 0,
             left: LEFT_START,
@@ -96,6 +110,7 @@ impl Outbox {
         self.bytes - self.entries.front().map_or(0, |first| first.len(self.wire))
     }
 
+    /// Whether nothing stands in the queue; what is owed of bursts is not in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -171,10 +186,54 @@ impl Outbox {
     }
 
     /// Forgets a join, and what of it could be merged. Frames that were queued for it stay.
-    pub(crate) fn close(&mut self, slot: u32) {
+    pub(crate) fn close(&mut self, slot: u32, bursts: &Bursts) {
+        self.settle(bursts);
         if self.joins.get_mut(slot as usize).and_then(Option::take).is_some() {
             self.clear_latest(slot);
         }
+    }
+
+    /// Takes all of a burst that was published on a join's topic, to be written before the turn ends. `false`: it has to be
+    /// [offered](Self::offer) one by one, since something waits or the join is not simply the next to get it.
+    pub(crate) fn owe(&mut self, slot: u32, id: BurstId, bursts: &mut Bursts) -> bool {
+        if self.blocked || !self.entries.is_empty() {
+            return false;
+        }
+        let Some(Some(join)) = self.joins.get(slot as usize) else { return false };
+        let burst = bursts.get(id);
+        if !join.takes(burst) || burst.bytes(self.wire).is_none() {
+            return false;
+        }
+        bursts.owe(&mut self.owing, id, slot);
+        true
+    }
+
+    /// Puts what is owed into the queue, in front, as if it had been offered one by one.
+    fn settle(&mut self, bursts: &Bursts) {
+        let Some(owing) = self.owing.take() else { return };
+        let owed: SmallVec<[(BurstId, u32); 16]> = bursts.owed(owing).collect();
+        for &(id, slot) in owed.iter().rev() {
+            let burst = bursts.get(id);
+            for (message, number) in burst.messages().rev() {
+                self.settle_one(slot, message, number, burst.since());
+            }
+        }
+    }
+
+    fn settle_one(&mut self, slot: u32, message: &Arc<Broadcast>, number: u64, since: Instant) {
+        let Some(Some(join)) = self.joins.get_mut(slot as usize) else { return };
+        self.left -= 1;
+        let entry = if message.class == Class::Lossless {
+            let Some(frame) = shared_frame(self.wire, message) else { return };
+            Entry::Lossless(frame.clone())
+        } else {
+            // Those behind it are newer.
+            join.update.get_or_insert(self.left);
+            join.since = Some(since);
+            Entry::Latest { message: Arc::clone(message), slot, number }
+        };
+        self.bytes += entry.len(self.wire);
+        self.entries.push_front(entry);
     }
 
     /// Takes a message that was published on a join's topic. `number` is an update's place among those received, `since` when the oldest
@@ -280,6 +339,7 @@ impl Outbox {
     /// Leaves nothing but the rest of a frame that has begun: the socket is to be closed, and a close frame may still fit.
     pub(crate) fn clear(&mut self) {
         self.left += self.entries.len() as u64;
+        self.owing = None;
         self.joins = Vec::new();
         self.bytes = 0;
         self.controls = 0;

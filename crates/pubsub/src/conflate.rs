@@ -125,6 +125,12 @@ impl Cursor {
         seq <= self.floor
     }
 
+    /// Whether the update with this number is the next: written now, it would stand for itself alone.
+    #[must_use]
+    pub fn precedes(&self, number: u64) -> bool {
+        self.written + 1 == number
+    }
+
     /// Writes the update with this number: how many updates it stands for, itself included.
     #[must_use]
     pub fn write(&mut self, number: u64) -> u64 {

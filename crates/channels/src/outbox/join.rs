@@ -8,7 +8,7 @@ use std::{
 
 use tickwire_pubsub::{Broadcast, Class, Cursor, OriginId, Role, Stamp};
 
-use super::{EARLY_MAX, Offer};
+use super::{EARLY_MAX, Offer, burst::Burst};
 
 /// A message and its number among the updates received; 0 for what is no update.
 pub(super) type Numbered = (Arc<Broadcast>, u64);
@@ -41,6 +41,15 @@ impl Join {
             early: Some(Box::default()),
             rate: None,
         }
+    }
+
+    /// Whether a burst can be written as it is: the join wants all of it, now, and its updates follow on the last that was written.
+    pub(super) fn takes(&self, burst: &Burst) -> bool {
+        self.early.is_none()
+            && self.rate.is_none()
+            && burst.first_update().is_none_or(|first| self.cursor.precedes(first))
+            && !burst.excepts(self.origin)
+            && burst.oldest().is_some_and(|oldest| !self.had(oldest))
     }
 
     /// Whether the client has a message already, in its join's reply.

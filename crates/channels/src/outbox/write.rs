@@ -9,7 +9,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tickwire_pubsub::{Broadcast, Class, Cursor, Role};
 
-use super::{Entry, Join, Outbox, shared_frame};
+use super::{BurstId, Bursts, Entry, Join, Outbox, burst::Owing, shared_frame};
 use crate::{
     lag::LagTally,
     serializer::{Wire, conflated_frame},
@@ -23,7 +23,38 @@ const FRAMES_PER_WRITE: usize = 64;
 pub(crate) struct Tally {
     pub(crate) deliveries: u64,
     pub(crate) conflated: u64,
+    /// How often a socket was asked to take bytes, and how many it took.
+    pub(crate) calls: u64,
+    pub(crate) bytes: u64,
     pub(crate) lag: LagTally,
+}
+
+/// A socket that has taken so many bytes, and takes no more.
+struct Took(usize);
+
+impl Write for Took {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let taken = bytes.len().min(self.0);
+        self.0 -= taken;
+        Ok(taken)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let all = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if self.0 == 0 && all > 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let taken = all.min(self.0);
+        self.0 -= taken;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An entry as bytes.
@@ -55,7 +86,68 @@ impl Outbox {
     ///
     /// # Errors
     /// If the socket is broken.
-    pub(crate) fn write(&mut self, socket: &mut impl Write, tally: &mut Tally) -> io::Result<bool> {
+    pub(crate) fn write(
+        &mut self,
+        socket: &mut impl Write,
+        bursts: &mut Bursts,
+        tally: &mut Tally,
+    ) -> io::Result<bool> {
+        let mut progress = self.write_owed(socket, bursts, tally)?;
+        progress |= self.write_entries(socket, tally)?;
+        if !self.entries.is_empty() {
+            return Ok(progress);
+        }
+        // A link may hold what it has taken, and is as good as full while it does.
+        self.blocked = match socket.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+            flushed => flushed.map(|()| false)?,
+        };
+        self.shrink();
+        Ok(progress)
+    }
+
+    /// Writes what is owed of the turn's bursts, in one call if nothing else is. What the socket leaves of it stands in the queue then.
+    fn write_owed(&mut self, socket: &mut impl Write, bursts: &mut Bursts, tally: &mut Tally) -> io::Result<bool> {
+        let Some(owing) = self.owing else { return Ok(false) };
+        let bytes = if self.entries.is_empty() { bursts.bytes(owing, self.wire) } else { None };
+        let Some(bytes) = bytes else {
+            self.settle(bursts);
+            return Ok(false);
+        };
+        let len = bytes.len();
+        let result = socket.write(bytes);
+        if matches!(result, Ok(taken) if taken == len) {
+            self.owing = None;
+            self.owed_written(owing, bursts);
+            tally.bytes += len as u64;
+            bursts.called(tally);
+            return Ok(true);
+        }
+        self.settle(bursts);
+        match result {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(taken) => self.write_entries(&mut Took(taken), tally),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn owed_written(&mut self, owing: Owing, bursts: &mut Bursts) {
+        let mut owed: SmallVec<[(BurstId, u32); 16]> = SmallVec::new();
+        owed.extend(bursts.owed(owing));
+        for (id, slot) in owed {
+            bursts.wrote(id);
+            let burst = bursts.get(id);
+            if burst.first_update().is_some()
+                && let Some(Some(join)) = self.joins.get_mut(slot as usize)
+            {
+                let _ = join.cursor.write(burst.last_number());
+            }
+        }
+    }
+
+    /// Writes what stands in the queue until the socket refuses.
+    fn write_entries(&mut self, socket: &mut impl Write, tally: &mut Tally) -> io::Result<bool> {
         let mut progress = false;
         while !self.entries.is_empty() {
             match self.write_some(socket, tally) {
@@ -68,12 +160,6 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        // A link may hold what it has taken, and is as good as full while it does.
-        self.blocked = match socket.flush() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-            flushed => flushed.map(|()| false)?,
-        };
-        self.shrink();
         Ok(progress)
     }
 
@@ -93,9 +179,16 @@ impl Outbox {
                 *slice = IoSlice::new(piece.bytes());
             }
             let slices = &slices[..pieces.len()];
-            let written =
-                if slices.iter().all(|slice| slice.is_empty()) { Ok(0) } else { socket.write_vectored(slices) };
-            written.and_then(|written| taken(&pieces, written))
+            tally.calls += 1;
+            let written = match slices {
+                [one] if !one.is_empty() => socket.write(one),
+                all if all.iter().all(|slice| slice.is_empty()) => Ok(0),
+                all => socket.write_vectored(all),
+            };
+            written.and_then(|written| {
+                tally.bytes += written as u64;
+                taken(&pieces, written)
+            })
         };
         let (whole, rest) = match result {
             Ok(taken) => taken,

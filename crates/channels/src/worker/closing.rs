@@ -103,7 +103,7 @@ impl Worker {
         else {
             return;
         };
-        socket.outbox.close(slot);
+        self.sockets.close_slot(key, slot);
         handle.end();
         drop(held);
         if let Some(Subscriber { socket, slot }) = self.topics.unsubscribe(handle.topic(), place)

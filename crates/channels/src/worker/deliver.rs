@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Instant};
 use tickwire_faults::{Unit, point};
 use tickwire_pubsub::{Broadcast, Class, Role, Topic};
 
-use super::{run::Worker, topics::Late};
-use crate::{channel::guarded, close::CloseReason};
+use super::run::Worker;
+use crate::{channel::guarded, close::CloseReason, outbox::BurstId};
 
 impl Worker {
-    /// Hands all that was published to the joins that want it. A worker that is late keeps of each topic only the newest update, for all
-    /// of its sockets would only merge them one by one; they are numbered all the same, so that `n` tells.
+    /// Hands all that was published to the joins that want it: first what there is for each topic is gathered, then every join gets all of
+    /// it at once. A worker that is late keeps of each topic only the newest update, for all of its sockets would only merge them one by
+    /// one; they are numbered all the same, so that `n` tells.
     pub(super) fn drain_inbox(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
         let waiting_since = self.shared.inbox.take(&mut batch);
@@ -19,16 +20,23 @@ impl Worker {
             return;
         }
         let now = Instant::now();
-        let late = waiting_since.is_some_and(|since| now.saturating_duration_since(since) > self.config.conflate_after);
+        // What it waited for on purpose does not make it late.
+        let patience = self.config.conflate_after + self.pace.pause();
+        let late = waiting_since.is_some_and(|since| now.saturating_duration_since(since) > patience);
+        let first = self.sockets.bursts.len();
         for message in batch.drain(..) {
-            if let Err(panic) = guarded(|| self.deliver(&message, late, now)) {
+            if let Err(panic) = guarded(|| self.gather(&message, late, now)) {
                 self.delivery_crashed(&message.topic, &panic);
             }
         }
-        while let Some(topic) = self.late.pop() {
-            if let Err(panic) = guarded(|| self.deliver_late(&topic, now)) {
+        let mut place = first;
+        while let Some(burst) = self.sockets.bursts.id(place) {
+            if let Err(panic) = guarded(|| self.fan_out(burst, now))
+                && let Some(topic) = self.sockets.bursts.get(burst).topic().cloned()
+            {
                 self.delivery_crashed(&topic, &panic);
             }
+            place += 1;
         }
         self.batch = batch;
     }
@@ -42,51 +50,62 @@ impl Worker {
         }
     }
 
-    fn deliver(&mut self, message: &Arc<Broadcast>, late: bool, now: Instant) {
+    fn gather(&mut self, message: &Arc<Broadcast>, late: bool, now: Instant) {
         point(Unit::Delivery, || &message.topic);
         let Some(topic) = self.topics.get_mut(&message.topic) else { return };
-        let number = match (message.class, message.stamp) {
-            (Class::Lossless, _) => 0,
-            (Class::Latest(Role::Update), Some(stamp)) => {
-                let Some(number) = topic.track.receive(stamp) else { return };
-                if late {
-                    let name = message.topic.clone();
-                    if topic.hold(Arc::clone(message), number) {
-                        self.late.push(name);
-                    }
-                    return;
-                }
-                number
-            }
+        let (number, late) = match (message.class, message.stamp) {
+            (Class::Lossless, _) => (0, false),
+            (Class::Latest(Role::Update), Some(stamp)) => match topic.track.receive(stamp) {
+                Some(number) => (number, late),
+                None => return,
+            },
             (Class::Latest(Role::Snapshot), Some(stamp)) => {
                 let Some(number) = topic.track.restart(stamp) else { return };
-                topic.late = None;
-                number
+                return self.pass_on(message, number, now);
             }
-            (Class::Latest(Role::Status), Some(stamp)) => {
-                if !topic.track.follows(stamp.epoch) {
-                    return;
-                }
-                // It is about the updates before it, so it must not overtake them.
-                self.deliver_late(&message.topic, now);
-                0
+            (Class::Latest(Role::Status), Some(stamp)) if topic.track.follows(stamp.epoch) => {
+                return self.pass_on(message, 0, now);
             }
-            (Class::Latest(_), None) => return,
+            (Class::Latest(_), _) => return,
         };
-        self.fan_out(message, number, message.accepted_at, now);
-    }
-
-    fn deliver_late(&mut self, topic: &Topic, now: Instant) {
-        let late = self.topics.get_mut(topic).and_then(|topic| topic.late.take());
-        if let Some(Late { message, number, since }) = late {
-            self.fan_out(&message, number, since, now);
+        let bursts = &mut self.sockets.bursts;
+        if let Some(burst) = topic.burst
+            && bursts.extend(burst, message, number)
+        {
+            return;
+        }
+        let before = topic.burst.replace(bursts.begin(Arc::clone(message), number, late));
+        if let Some(before) = before {
+            self.hand_out(before, now);
         }
     }
 
-    fn fan_out(&mut self, message: &Arc<Broadcast>, number: u64, since: Instant, now: Instant) {
+    /// Offers a message that belongs to no burst to each join. It is about the updates before it, and must not overtake them.
+    fn pass_on(&mut self, message: &Arc<Broadcast>, number: u64, now: Instant) {
+        if let Some(burst) = self.topics.get_mut(&message.topic).and_then(|topic| topic.burst.take()) {
+            self.hand_out(burst, now);
+        }
         let Some(topic) = self.topics.get_mut(&message.topic) else { return };
         for subscriber in &topic.subscribers {
-            self.sockets.offer(*subscriber, message, number, since, now);
+            self.sockets.offer(*subscriber, message, number, message.accepted_at, now);
+        }
+    }
+
+    /// Hands a burst to the joins of its topic, unless something that came behind it made that necessary earlier.
+    fn fan_out(&mut self, burst: BurstId, now: Instant) {
+        let Some(topic) = self.sockets.bursts.get(burst).topic() else { return };
+        let Some(topic) = self.topics.get_mut(topic) else { return };
+        if topic.burst == Some(burst) {
+            topic.burst = None;
+            self.hand_out(burst, now);
+        }
+    }
+
+    fn hand_out(&mut self, burst: BurstId, now: Instant) {
+        let Some(topic) = self.sockets.bursts.get(burst).topic() else { return };
+        let Some(topic) = self.topics.get_mut(topic) else { return };
+        for subscriber in &topic.subscribers {
+            self.sockets.deliver(*subscriber, burst, now);
         }
     }
 }

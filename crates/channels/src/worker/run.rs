@@ -11,10 +11,11 @@ use hashbrown::HashMap;
 use metrics::{Counter, Gauge, counter, gauge};
 use mio::{Events, Poll, Token};
 use tickwire_faults::{Unit, point};
-use tickwire_pubsub::{Broadcast, Topic};
+use tickwire_pubsub::Broadcast;
 
 use super::{
     Command, PollId, Shared, WorkersConfig,
+    pace::{Pace, Pass},
     sockets::Sockets,
     timers::{Timer, Why},
     topics::Topics,
@@ -45,8 +46,7 @@ pub(super) struct Worker {
     pub(super) router: Arc<Router>,
     pub(super) sockets: Sockets,
     pub(super) topics: Topics,
-    /// Topics with an update in their `late`.
-    pub(super) late: Vec<Topic>,
+    pub(super) pace: Pace,
     /// The sockets whose clients poll.
     pub(super) polls: HashMap<PollId, usize>,
     pub(super) commands: VecDeque<Command>,
@@ -65,6 +65,7 @@ pub(super) struct Worker {
 pub(super) struct Meters {
     pub(super) connections: Gauge,
     pub(super) joins: Gauge,
+    writes: Counter,
     deliveries: Counter,
     conflated: Counter,
 }
@@ -76,6 +77,7 @@ impl Worker {
         let meters = Meters {
             connections: gauge!(names::CONNECTIONS),
             joins: gauge!(names::JOINS),
+            writes: counter!(names::WRITES),
             deliveries: counter!(names::DELIVERIES),
             conflated: counter!(tickwire_pubsub::metrics::CONFLATED),
         };
@@ -86,7 +88,7 @@ impl Worker {
             router,
             sockets,
             topics,
-            late: Vec::new(),
+            pace: Pace::default(),
             polls: HashMap::new(),
             commands: VecDeque::new(),
             batch: Vec::new(),
@@ -127,20 +129,13 @@ impl Worker {
     fn turn(&mut self, events: &mut Events) -> io::Result<bool> {
         self.wait(events)?;
         self.now = Instant::now();
-        self.shared.hush();
         for event in events.iter().filter(|event| event.token() != WAKER) {
             self.sockets.event(event);
         }
-        // Commands are taken first and obeyed last: what a task published before it sent a command is then in the inbox already, and
-        // reaches the sockets before what the command writes.
-        self.shared.take_commands(&mut self.commands);
         point(Unit::Turn, || "start");
-        self.drain_inbox();
-        while let Some(command) = self.commands.pop_front() {
-            if matches!(command, Command::Exit) {
-                return Ok(false);
-            }
-            self.obey_guarded(command);
+        // While the worker lets messages gather, clients are heard all the same.
+        if !self.pace.holds(self.now) && !self.take_over() {
+            return Ok(false);
         }
         self.read_ready();
         self.fire_timers();
@@ -152,9 +147,32 @@ impl Worker {
         Ok(true)
     }
 
+    /// Takes what others have for the worker. `false`: it is to exit.
+    fn take_over(&mut self) -> bool {
+        self.shared.hush();
+        // Commands are taken first and obeyed last: what a task published before it sent a command is then in the inbox already, and
+        // reaches the sockets before what the command writes.
+        self.shared.take_commands(&mut self.commands);
+        self.drain_inbox();
+        while let Some(command) = self.commands.pop_front() {
+            if matches!(command, Command::Exit) {
+                return false;
+            }
+            self.obey_guarded(command);
+        }
+        true
+    }
+
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let busy = self.sockets.has_ready() || !self.sockets.doomed.is_empty() || !self.commands.is_empty();
-        let timeout = if busy { Some(Duration::ZERO) } else { self.sockets.timers.wait(Instant::now()) };
+        let now = Instant::now();
+        let timers = self.sockets.timers.wait(now);
+        let timeout = match (busy, self.pace.wait(now)) {
+            (true, _) => Some(Duration::ZERO),
+            // Nobody rings meanwhile.
+            (false, Some(pause)) => Some(timers.map_or(pause, |timers| timers.min(pause))),
+            (false, None) => timers,
+        };
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),
@@ -196,7 +214,20 @@ impl Worker {
     }
 
     fn write_dirty(&mut self) {
+        let (began, tally) = (Instant::now(), &self.sockets.tally);
+        let (deliveries, calls, bytes) = (tally.deliveries, tally.calls, tally.bytes);
         self.sockets.write_dirty();
+        let tally = &self.sockets.tally;
+        self.pace.passed(&Pass {
+            began,
+            ended: Instant::now(),
+            deliveries: tally.deliveries - deliveries,
+            calls: tally.calls - calls,
+            bytes: tally.bytes - bytes,
+        });
+        if self.pace.holds(self.now) {
+            self.shared.mute();
+        }
         while let Some((key, panic)) = self.sockets.crashed.pop() {
             self.connection_crashed(key, &panic);
         }
@@ -292,7 +323,11 @@ impl Worker {
     /// Passes on what this turn counted.
     fn count(&mut self) {
         let tally = &mut self.sockets.tally;
-        let deliveries = std::mem::take(&mut tally.deliveries);
+        let (deliveries, calls) = (std::mem::take(&mut tally.deliveries), std::mem::take(&mut tally.calls));
+        tally.bytes = 0;
+        if calls > 0 {
+            self.meters.writes.increment(calls);
+        }
         if deliveries == 0 {
             return;
         }

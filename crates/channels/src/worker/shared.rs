@@ -55,6 +55,11 @@ impl Bell {
     pub(super) fn hush(&self) {
         self.rung.store(false, Ordering::Release);
     }
+
+    /// Keeps it from ringing until it is hushed.
+    pub(super) fn mute(&self) {
+        self.rung.store(true, Ordering::Release);
+    }
 }
 
 /// The messages that wait for a worker. When there are more than its capacity, the node admits no new ones.
@@ -311,6 +316,11 @@ impl Shared {
 
     pub(super) fn hush(&self) {
         self.bell.hush();
+    }
+
+    /// Nobody wakes the worker any more, which will look by itself.
+    pub(super) fn mute(&self) {
+        self.bell.mute();
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     channel::{Channel, guarded},
     close::CloseReason,
     handle::{ChannelCommand, ChannelHandle},
-    outbox::{Offer, Outbox, Tally},
+    outbox::{BurstId, Bursts, Offer, Outbox, Tally},
     serializer::Encoded,
     session::Session,
     socket::SocketInfo,
@@ -138,6 +138,8 @@ impl Socket {
 pub(super) struct Sockets {
     pub(super) slab: Slab<Box<Socket>>,
     pub(super) timers: Timers,
+    /// What this turn has for its topics.
+    pub(super) bursts: Bursts,
     pub(super) tally: Tally,
     /// To be closed.
     pub(super) doomed: Vec<(usize, CloseReason)>,
@@ -156,6 +158,7 @@ impl Sockets {
         Self {
             slab: Slab::new(),
             timers: Timers::default(),
+            bursts: Bursts::default(),
             tally: Tally::default(),
             doomed: Vec::new(),
             crashed: Vec::new(),
@@ -168,6 +171,24 @@ impl Sockets {
 
     pub(super) fn get_mut(&mut self, key: usize) -> Option<&mut Socket> {
         self.slab.get_mut(key).map(|socket| &mut **socket)
+    }
+
+    /// Has a join written a burst before this turn ends, or offers it the messages of the burst one by one.
+    pub(super) fn deliver(&mut self, to: Subscriber, burst: BurstId, now: Instant) {
+        let Some(socket) = self.slab.get_mut(to.socket) else { return };
+        // To a client that polls, every message is one of its own.
+        if !socket.link.is_poll() && socket.outbox.owe(to.slot, burst, &mut self.bursts) {
+            if !socket.dirty {
+                socket.dirty = true;
+                self.dirty.push(to.socket);
+            }
+            return;
+        }
+        let mut index = 0;
+        while let Some((message, number, since)) = self.bursts.message(burst, index) {
+            self.offer(to, &message, number, since, now);
+            index += 1;
+        }
     }
 
     /// Offers a message to a join.
@@ -299,6 +320,13 @@ impl Sockets {
         !socket.paused && socket.state != State::Doomed
     }
 
+    /// Forgets a join of a socket.
+    pub(super) fn close_slot(&mut self, key: usize, slot: u32) {
+        if let Some(socket) = self.slab.get_mut(key) {
+            socket.outbox.close(slot, &self.bursts);
+        }
+    }
+
     /// Writes all that is owed, each socket once.
     pub(super) fn write_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
@@ -310,13 +338,14 @@ impl Sockets {
         // Closing may have queued more meanwhile.
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
+        self.bursts.end(&mut self.tally);
     }
 
     pub(super) fn write(&mut self, key: usize) {
         let Some(socket) = self.slab.get_mut(key) else { return };
         socket.dirty = false;
         point(Unit::Write, || socket.info.peer);
-        let Ok(progress) = socket.outbox.write(&mut socket.link, &mut self.tally) else {
+        let Ok(progress) = socket.outbox.write(&mut socket.link, &mut self.bursts, &mut self.tally) else {
             return self.doom(key, CloseReason::ConnectionLost);
         };
         let progress = socket.link.took() || progress;

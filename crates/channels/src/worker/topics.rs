@@ -1,9 +1,9 @@
 //! The topics that a worker's sockets have joined.
 
-use std::{sync::Arc, time::Instant};
-
 use hashbrown::HashMap;
-use tickwire_pubsub::{Broadcast, PubSub, SinkId, Subscription, Topic, Track};
+use tickwire_pubsub::{PubSub, SinkId, Subscription, Topic, Track};
+
+use crate::outbox::BurstId;
 
 /// The topics of one worker: one subscription of the node's pubsub each, however many of its sockets are on it.
 pub(super) struct Topics {
@@ -15,8 +15,8 @@ pub(super) struct Topics {
 pub(super) struct LocalTopic {
     pub(super) track: Track,
     pub(super) subscribers: Vec<Subscriber>,
-    /// The newest update of a batch that came late.
-    pub(super) late: Option<Late>,
+    /// The burst that what comes is added to, while nobody owes it yet.
+    pub(super) burst: Option<BurstId>,
     _subscription: Subscription,
 }
 
@@ -25,13 +25,6 @@ pub(super) struct LocalTopic {
 pub(super) struct Subscriber {
     pub(super) socket: usize,
     pub(super) slot: u32,
-}
-
-/// An update that stands for those that came before it in the same batch.
-pub(super) struct Late {
-    pub(super) message: Arc<Broadcast>,
-    pub(super) number: u64,
-    pub(super) since: Instant,
 }
 
 impl Topics {
@@ -48,7 +41,7 @@ impl Topics {
         let local = self.topics.entry_ref(topic).or_insert_with(|| LocalTopic {
             track: Track::default(),
             subscribers: Vec::new(),
-            late: None,
+            burst: None,
             _subscription: self.pubsub.subscribe(topic, self.sink),
         });
         local.subscribers.push(subscriber);
@@ -65,13 +58,5 @@ impl Topics {
             self.topics.remove(topic);
         }
         moved
-    }
-}
-
-impl LocalTopic {
-    /// Keeps the newest update of a late batch; tells whether it is the first of its topic.
-    pub(super) fn hold(&mut self, message: Arc<Broadcast>, number: u64) -> bool {
-        let since = self.late.as_ref().map_or(message.accepted_at, |late| late.since);
-        self.late.replace(Late { message, number, since }).is_none()
     }
 }
