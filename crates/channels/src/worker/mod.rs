@@ -11,6 +11,7 @@ mod config;
 mod deliver;
 mod joins;
 mod link;
+mod pace;
 mod poll;
 mod polling;
 mod read;
