@@ -7,11 +7,12 @@ use std::{
 };
 
 use crate::{
-    BenchError, machine,
+    BenchError,
+    gather::ratio,
+    machine,
     probe::Probe,
     reader::{self, Control, Plan, Seen},
     report::Opening,
-    run::ratio,
     system::AcceptQueue,
 };
 

@@ -26,7 +26,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-use crate::{BenchError, check::Pair, frames::Opcode, pace, report::histogram, socket::Tally};
+use crate::{BenchError, check::Pair, frames::Opcode, pace, report::histogram, tally::Tally};
 
 /// A server that can be measured.
 pub(crate) trait Dialect: fmt::Debug + Send + Sync {

@@ -12,6 +12,7 @@ mod crowd;
 mod dialect;
 mod error;
 mod frames;
+mod gather;
 mod http;
 mod limit;
 mod machine;
@@ -28,6 +29,7 @@ mod scan;
 mod schedule;
 mod socket;
 mod system;
+mod tally;
 mod tickwire;
 mod wire;
 

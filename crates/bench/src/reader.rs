@@ -16,7 +16,8 @@ use crate::{
     BenchError,
     dialect::{Dialect, Layout},
     schedule::unix_us,
-    socket::{Line, Phase, Socket, Tally, Window},
+    socket::{Line, Phase, Socket},
+    tally::{Tally, Window},
 };
 
 /// Read at a time; more than the kernel keeps for a socket at first.

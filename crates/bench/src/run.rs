@@ -12,16 +12,17 @@ use crate::{
     BenchError,
     crowd::Crowd,
     dialect::{Dialect, Layout, Work},
+    gather::{Gathered, delivered, ingest, server, setup, slow},
     limit::{Limit, LimitServer},
     machine, payload,
     peer::Peer,
     probe::{Probe, Sample},
     publisher::{Job, Published, Publishers},
-    reader::{Control, Plan, Seen},
-    report::{Delivered, Ingest, Report, Server, Setup, Slow, Storm, curve},
+    reader::{Control, Plan},
+    report::{Report, Storm},
     schedule::{Schedule, Symbols, unix_us},
-    socket::{Tally, Window},
     system::{self, AcceptQueue},
+    tally::Window,
     tickwire::{Tickwire, Via},
 };
 
@@ -171,7 +172,7 @@ impl Load {
     }
 
     /// What is measured, warm-up excluded.
-    fn measured(&self) -> Duration {
+    pub(crate) fn measured(&self) -> Duration {
         self.slow.map_or(self.duration, |slow| slow.duration + slow.recovery)
     }
 
@@ -184,7 +185,7 @@ impl Load {
         self.before() + self.measured()
     }
 
-    fn joins(&self) -> usize {
+    pub(crate) fn joins(&self) -> usize {
         self.sockets * self.topics_per_socket
     }
 }
@@ -242,17 +243,17 @@ async fn storms(load: &Load, crowd: &mut Crowd, probe: &Probe) -> Result<Option<
 }
 
 /// The server at the beginning and at the end of the measured time, and at its peak.
-struct Observed {
-    start: Sample,
-    end: Sample,
-    rss_peak: Option<u64>,
-    kernel_bytes_max: Option<u64>,
+pub(crate) struct Observed {
+    pub(crate) start: Sample,
+    pub(crate) end: Sample,
+    pub(crate) rss_peak: Option<u64>,
+    pub(crate) kernel_bytes_max: Option<u64>,
 }
 
 /// What was published: how it went, and how many quotes each symbol got, where that was planned.
-struct Publishing {
-    published: Published,
-    quotes: Option<Vec<u64>>,
+pub(crate) struct Publishing {
+    pub(crate) published: Published,
+    pub(crate) quotes: Option<Vec<u64>>,
 }
 
 /// Publishes for warm-up and measured time, and looks at the server at both ends of the latter.
@@ -340,167 +341,6 @@ async fn observe(target: &Target, load: &Load, probe: &Probe, control: &Control,
     tokio::time::sleep_until((from + load.measured()).into()).await;
     observed.end = probe.sample().await;
     observed
-}
-
-fn setup(load: &Load) -> Setup {
-    Setup {
-        scenario: load.scenario,
-        sockets: load.sockets,
-        symbols: load.symbols,
-        topics_per_socket: if load.sockets == 0 { 0 } else { load.topics_per_socket },
-        rate: match load.rate {
-            Rate::None => Some(0),
-            Rate::PerSecond(rate) => Some(rate),
-            Rate::Max => None,
-        },
-        payload: load.payload,
-        seconds: load.measured().as_secs_f64(),
-    }
-}
-
-fn ingest(published: Published) -> Ingest {
-    Ingest {
-        sent: published.sent,
-        accepted: published.accepted,
-        rejected: published.rejected,
-        per_second: ratio(published.accepted, published.took.as_secs_f64()),
-        acknowledged: (&published.acknowledged).into(),
-        lateness: (&published.lateness).into(),
-        reason: published.reason,
-    }
-}
-
-/// What all threads have seen.
-struct Gathered {
-    tally: Tally,
-    slow: Tally,
-    owed: u64,
-    behind: u64,
-    absent: Vec<usize>,
-    busy: f64,
-}
-
-impl Gathered {
-    fn new(load: &Load, seen: Vec<Seen>) -> Self {
-        let mut newest = vec![0; load.symbols];
-        for one in &seen {
-            for (symbol, reached) in &one.reached {
-                let best = reached.iter().copied().max().unwrap_or_default();
-                newest[*symbol] = best.max(newest[*symbol]);
-            }
-        }
-        let mut sum =
-            Self { tally: Tally::new(), slow: Tally::new(), owed: 0, behind: 0, absent: Vec::new(), busy: 0.0 };
-        for one in seen {
-            let late = |(symbol, reached): (&usize, &Vec<u64>)| {
-                reached.iter().filter(|seq| **seq < newest[*symbol]).count() as u64
-            };
-            sum.behind += one.reached.iter().map(late).sum::<u64>();
-            sum.tally.add(one.tally);
-            sum.slow.add(one.slow);
-            sum.owed += one.owed;
-            sum.absent.extend(one.absent);
-            sum.busy = sum.busy.max(one.busy);
-        }
-        sum
-    }
-}
-
-fn slow(plan: &Plan, stall: Stall, sum: &mut Gathered, observed: &Observed) -> Slow {
-    let checks = sum.slow.checks;
-    let sockets = plan.slow();
-    let grown = observed.rss_peak.zip(observed.start.rss).map(|(peak, before)| peak.saturating_sub(before));
-    Slow {
-        sockets,
-        stalled_seconds: stall.duration.as_secs_f64(),
-        cut: sum.slow.failed,
-        reason: sum.slow.failure.take(),
-        checks,
-        conflated: checks.covered.saturating_sub(checks.deliveries),
-        kernel_bytes_max: observed.kernel_bytes_max,
-        others_before: (&sum.tally.baseline).into(),
-        rss_peak: observed.rss_peak,
-        rss_per_slow_socket: grown.map(|grown| grown / sockets.max(1) as u64),
-        bound_per_socket: stall.bound,
-    }
-}
-
-fn delivered(load: &Load, sum: Gathered, publishing: Option<&Publishing>) -> Delivered {
-    let Gathered { tally, slow, owed, behind, absent, busy } = sum;
-    let expected = publishing.map_or(0, |publishing| expected(load, publishing, &absent));
-    let last: Vec<u32> = tally.last.iter().copied().filter(|micros| *micros > 0).collect();
-    let mut followed = crate::report::histogram();
-    for micros in &last {
-        followed.saturating_record(u64::from(*micros));
-    }
-    let messages = tally.per_read.mean() * approximate(tally.per_read.len());
-    let fast_owed = owed.saturating_sub(slow.checks.covered);
-    Delivered {
-        share_unconflated: ratio(tally.checks.unconflated, approximate(fast_owed)),
-        checks: tally.checks,
-        owed,
-        behind,
-        missing: expected.saturating_sub(owed),
-        per_second: ratio(tally.measured, load.measured().as_secs_f64()),
-        coverage: (&tally.coverage).into(),
-        latency: (&tally.latency).into(),
-        last_socket: (!last.is_empty()).then(|| (&followed).into()),
-        curve: curve(&tally.latency),
-        per_read: (&tally.per_read).into(),
-        bytes_per_delivery: ratio(tally.bytes, messages),
-        failed: tally.failed,
-        failure: tally.failure,
-        reader_busy: busy,
-    }
-}
-
-/// How many updates all joins together must have seen the end of; 0 if that is not known, since some quotes were refused.
-fn expected(load: &Load, publishing: &Publishing, absent: &[usize]) -> u64 {
-    match &publishing.quotes {
-        Some(quotes) if publishing.published.rejected == 0 => {
-            let all: u64 = (0..load.joins()).map(|join| quotes[join % load.symbols]).sum();
-            let gone: u64 = absent.iter().map(|symbol| quotes[*symbol]).sum();
-            all.saturating_sub(gone)
-        }
-        _ => 0,
-    }
-}
-
-fn server(
-    load: &Load,
-    probe: &Probe,
-    [before, after]: [&Sample; 2],
-    observed: &Observed,
-    ingest: Option<&Ingest>,
-    delivered: Option<&Delivered>,
-) -> Server {
-    let cpu_seconds = observed.end.cpu_since(&observed.start);
-    let seconds = load.measured().as_secs_f64();
-    let per_cpu = |per_second: f64| cpu_seconds.filter(|cpu| *cpu > 0.0).map(|cpu| per_second * seconds / cpu);
-    let rss_per_socket = match (before.rss, after.rss) {
-        (Some(before), Some(after)) if load.sockets > 0 => Some(after.saturating_sub(before) / load.sockets as u64),
-        _ => None,
-    };
-    Server {
-        pid: probe.pid(),
-        cores: cpu_seconds.map(|cpu| cpu / seconds),
-        cpu_seconds,
-        deliveries_per_cpu_second: delivered.and_then(|delivered| per_cpu(delivered.per_second)),
-        quotes_per_cpu_second: ingest.and_then(|ingest| per_cpu(ingest.per_second)),
-        rss_before: before.rss,
-        rss_after: after.rss,
-        rss_per_socket,
-        lag: observed.end.lag_since(&observed.start),
-    }
-}
-
-pub(crate) fn ratio(count: u64, per: f64) -> f64 {
-    if per > 0.0 { approximate(count) / per } else { 0.0 }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-fn approximate(count: u64) -> f64 {
-    count as f64
 }
 
 fn micros(duration: Duration) -> i64 {

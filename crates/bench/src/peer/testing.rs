@@ -5,7 +5,7 @@ use crate::{
     dialect::{Dialect, Due, Heard, Layout},
     payload::Maker,
     peer::EPOCH,
-    socket::{Tally, Window},
+    tally::{Tally, Window},
 };
 
 /// Two joins of a socket, symbols 2 and 3.

@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::*;
-use crate::limit::Ports;
+use crate::{limit::Ports, report::Delivered};
 
 fn load(sockets: usize) -> Load {
     Load {

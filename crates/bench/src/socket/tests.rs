@@ -2,7 +2,10 @@ use tickwire_channels::websocket::Header;
 use tickwire_client::Options;
 
 use super::*;
-use crate::tickwire::{Tickwire, Via};
+use crate::{
+    tally::Window,
+    tickwire::{Tickwire, Via},
+};
 
 fn server() -> Tickwire {
     Tickwire::new(Options::new("ws://127.0.0.1:1/socket").unwrap(), String::new(), None, Via::Grpc).unwrap()
@@ -94,13 +97,4 @@ fn a_refused_upgrade_is_no_socket() {
     }
     assert!(head(&[b'x'; HEAD_MAX + 1]).is_err());
     assert_eq!(head(HEAD), Ok(HEAD.len()));
-}
-
-#[test]
-fn the_last_socket_decides_when_an_update_has_arrived() {
-    let mut tally = Tally { window: Window { followed: true, ..open_window() }, ..Tally::new() };
-    for (due, n, now) in [(0, 1, 5), (0, 1, 9), (20, 2, 33), (20, 1, 30)] {
-        tally.time(due, n, now);
-    }
-    assert_eq!(tally.last, [9, 23, 13]);
 }
