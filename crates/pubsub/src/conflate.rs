@@ -1,6 +1,6 @@
 //! Counting what was received, so that `n` says what was really merged.
 //!
-//! A consumer (a worker, a mailbox) keeps one [`Track`] per topic and one [`Cursor`] per join. The track numbers the updates that
+//! A consumer (a worker, a mail room) keeps one [`Track`] per topic and one [`Cursor`] per join. The track numbers the updates that
 //! arrive, 1, 2, 3 …; the cursor remembers the number of the last one written. An update's `n` is the difference, whatever was left out
 //! on the way and why. Should updates be lost before they reach the consumer, they get no number, and the client sees a gap that no `n`
 //! explains, as it must.
