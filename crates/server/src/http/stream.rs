@@ -101,8 +101,8 @@ const CHUNK_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 struct Reader {
     follower: Follower,
-    /// What every stream begins with.
-    first: Bytes,
+    /// What is handed to the connection next, if it is not empty; at first the snapshots.
+    next: Bytes,
     /// Messages that were taken and not written yet, the next one last.
     taken: Vec<Delivery>,
     ended: bool,
@@ -110,7 +110,7 @@ struct Reader {
 
 impl Reader {
     fn new(follower: Follower, first: Bytes) -> Self {
-        Self { follower, first, taken: Vec::new(), ended: false }
+        Self { follower, next: first, taken: Vec::new(), ended: false }
     }
 
     /// What has been taken, as much as makes one chunk.
@@ -137,11 +137,11 @@ impl HttpBody for Reader {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let reader = self.get_mut();
         loop {
-            if !reader.first.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut reader.first)))));
+            if !reader.next.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut reader.next)))));
             }
             if !reader.taken.is_empty() {
-                reader.first = reader.chunk();
+                reader.next = reader.chunk();
                 continue;
             }
             if reader.ended {
@@ -149,9 +149,9 @@ impl HttpBody for Reader {
             }
             match ready!(reader.follower.poll_take(context, &mut reader.taken)) {
                 Ok(News::Messages) => reader.taken.reverse(),
-                Ok(News::Silence) => reader.first = Bytes::from_static(b": keep-alive\n\n"),
+                Ok(News::Silence) => reader.next = Bytes::from_static(b": keep-alive\n\n"),
                 Err(ended) => {
-                    (reader.ended, reader.first) = (true, farewell(ended));
+                    (reader.ended, reader.next) = (true, farewell(ended));
                 }
             }
         }
