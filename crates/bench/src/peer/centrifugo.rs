@@ -35,6 +35,9 @@ const PUSH: &[u8] = br#"{"push":{"channel":""#;
 const DATA: &[u8] = br#"","pub":{"data":"#;
 const END: &[u8] = b"}}}";
 
+/// Quotes of one request: the answer to more would come in chunks, which our reader of answers does not take.
+const REQUEST_QUOTES: usize = 100;
+
 /// A Centrifugo server.
 #[derive(Debug)]
 pub(crate) struct Centrifugo {
@@ -188,13 +191,15 @@ impl Sender {
 
 impl Publisher for Sender {
     fn send(&mut self, batch: &[Due]) -> Result<(), BenchError> {
-        self.write(batch);
-        let began = Instant::now();
-        let (status, body) = self.connection.request(&self.head, &self.body)?;
-        record(&mut self.taken.acknowledged, began.elapsed());
-        match serde_json::from_slice(&body) {
-            Ok(answer) if status == 200 => self.take(answer),
-            _ => return Err(self.connection.refused(format!("{status}: {}", String::from_utf8_lossy(&body)))),
+        for part in batch.chunks(REQUEST_QUOTES) {
+            self.write(part);
+            let began = Instant::now();
+            let (status, body) = self.connection.request(&self.head, &self.body)?;
+            record(&mut self.taken.acknowledged, began.elapsed());
+            match serde_json::from_slice(&body) {
+                Ok(answer) if status == 200 => self.take(answer),
+                _ => return Err(self.connection.refused(format!("{status}: {}", String::from_utf8_lossy(&body)))),
+            }
         }
         Ok(())
     }
