@@ -13,3 +13,4 @@ mod sockets;
 mod stream;
 mod tls;
 mod tokens;
+mod upgrades;
