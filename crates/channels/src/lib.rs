@@ -38,6 +38,8 @@ pub mod router;
 pub mod serializer;
 mod session;
 mod socket;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod websocket;
 mod worker;
 
