@@ -24,13 +24,13 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tickwire_pubsub::{Broadcast, Class, Cursor, FRAME_SLOTS, OriginId, RARE_FRAME_SLOTS, Role, Stamp};
 
-pub(crate) use self::{
-    burst::{BurstId, Bursts},
-    write::Tally,
-};
 use self::{
     burst::Owing,
     join::{Early, Join, Rate},
+};
+pub(crate) use self::{
+    burst::{BurstId, Bursts},
+    write::Tally,
 };
 use crate::{
     deflate::Window,
@@ -369,7 +369,8 @@ impl Entry {
     }
 }
 
-const _: () = assert!(WireFormat::COUNT <= FRAME_SLOTS && WireFormat::COUNT * Window::COUNT <= RARE_FRAME_SLOTS);
+// Event streams and gRPC have a slot each besides.
+const _: () = assert!(WireFormat::COUNT + 2 <= FRAME_SLOTS && WireFormat::COUNT * Window::COUNT <= RARE_FRAME_SLOTS);
 
 /// The frame that all sockets share that write alike. `None`: the message has no form in it, and its sockets do not get it.
 pub(crate) fn shared_frame(wire: Wire, message: &Broadcast) -> Option<&Bytes> {
