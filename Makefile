@@ -67,10 +67,11 @@ test: build test-tools ## Everything: Rust, the page, official clients, a browse
 	tests/run-all
 
 .PHONY: test-tools
-test-tools: $(CLIENTS)/node_modules/.package-lock.json ## Install what the tests need: client libraries, Chromium, valgrind
+test-tools: $(CLIENTS)/node_modules/.package-lock.json ## Install what the tests need: client libraries, Chromium, valgrind, NATS
 	@tests/install-chromium
 	@tests/install-valgrind
 	@tests/install-clients "$(CLIENT_TOOLS)"
+	@deploy/install-peers "$(PEERS)" nats
 
 $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
 	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
@@ -106,7 +107,9 @@ bench: build ## The figures of docs/performance.md, measured on this machine (ON
 
 .PHONY: bench-micro
 bench-micro: ## Small benchmarks of codec, registry, outbox, aggregator, decimal, decoders (ONLY=pattern: some of them)
-	$(CARGO) bench --quiet --workspace --all-features --benches -- $(ONLY)
+	$(CARGO) bench --quiet --package tickwire-pubsub --bench registry -- $(ONLY)
+	$(CARGO) bench --quiet --package tickwire-channels --features testing --bench codec --bench outbox -- $(ONLY)
+	$(CARGO) bench --quiet --package tickwire-market --bench quotes -- $(ONLY)
 
 .PHONY: guard
 guard: build ## Instructions per delivery, join and quote against their budget (ONLY=name; REPEAT=5: their spread; REWRITE=1: a new budget)
