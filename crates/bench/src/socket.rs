@@ -18,8 +18,7 @@ use crate::{
 
 /// The head of an answer is shorter than this, or no answer to us.
 const HEAD_MAX: usize = 8 << 10;
-/// Connections from one loopback address; there are some 28,000 ports for outgoing connections by default, of which closed ones stay
-/// taken for a minute.
+/// Connections from one loopback address; there are some 28,000 ports for outgoing connections by default.
 const PER_ADDRESS: usize = 10_000;
 
 /// How far a socket is.
@@ -80,8 +79,7 @@ impl Socket {
             socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         if let IpAddr::V4(Ipv4Addr::LOCALHOST) = address.ip() {
             let place = round * total.div_ceil(PER_ADDRESS) + self.number / PER_ADDRESS;
-            let host = u8::try_from(1 + place % 250).unwrap_or(u8::MAX);
-            socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into())?;
+            socket.bind(&SocketAddr::from((source(std::process::id(), place), 0)).into())?;
         }
         socket.set_tcp_nodelay(true)?;
         match socket.connect(&address.into()) {
@@ -255,6 +253,14 @@ impl Socket {
         tally.read(tally.checks.deliveries - before, used, now_us);
         (used, Ok(()))
     }
+}
+
+/// A loopback address (127.0.0.0/8) for some of a process's connections. Each process and each round has others, since the ports of closed
+/// connections stay taken for a minute.
+fn source(process: u32, place: usize) -> Ipv4Addr {
+    let byte = |value: usize| u8::try_from(1 + value % 250).unwrap_or(u8::MAX);
+    let process = usize::try_from(process).unwrap_or_default();
+    Ipv4Addr::new(127, byte(process / 250), byte(process), byte(place))
 }
 
 /// The length of an answer's head, if it is whole (otherwise 0) and opens the socket.

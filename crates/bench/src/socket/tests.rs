@@ -98,3 +98,10 @@ fn a_refused_upgrade_is_no_socket() {
     assert!(head(&[b'x'; HEAD_MAX + 1]).is_err());
     assert_eq!(head(HEAD), Ok(HEAD.len()));
 }
+
+#[test]
+fn processes_and_rounds_have_addresses_of_their_own() {
+    let addresses = [(7, 0), (7, 1), (8, 0), (257, 0)].map(|(process, place)| source(process, place));
+    assert!(addresses.iter().all(Ipv4Addr::is_loopback));
+    assert!((1..4).all(|other| addresses[..other].iter().all(|address| *address != addresses[other])), "{addresses:?}");
+}
