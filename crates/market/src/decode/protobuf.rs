@@ -37,7 +37,7 @@ pub fn decode_publish(message: &[u8], quotes_max: usize) -> Result<Batch, BodyEr
 }
 
 /// What a quote takes on the wire, or a little less: a batch has room for so many from the start.
-const QUOTE_BYTES_USUAL: usize = 64;
+const QUOTE_BYTES_USUAL: usize = 48;
 
 /// Text fields of a quote; the number of a field in the message is its place here plus one, with `ts` between two of them.
 const TEXTS: usize = 10;
