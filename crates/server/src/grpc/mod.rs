@@ -34,10 +34,7 @@ use self::{
     codec::{Codec, Decoded, Read},
     encode::Answer,
 };
-use crate::{
-    app::Node,
-    follow::TOPICS_COUNTED,
-};
+use crate::{app::Node, follow::TOPICS_COUNTED};
 
 /// The longest message that is read; a batch of 10,000 quotes has about one megabyte.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
