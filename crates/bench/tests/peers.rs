@@ -1,5 +1,10 @@
 //! The bench against servers of others, where `deploy/install-peers` has installed them: what is published arrives once, in order, in time.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, says what it skips, and waits for a process that is not ours"
+)]
 
 use std::{
     env, fs,
