@@ -23,9 +23,10 @@ const JOINED_BYTES_MAX: usize = 64 * 1024;
 /// Sockets that are written between two looks at the clock: the time that a delivery is counted with is that much too late at most.
 const WRITES_PER_LOOK: u32 = 16;
 
-/// Bursts, and messages of one burst, whose room is kept between turns.
+/// Bursts, messages of one burst, and deliveries, whose room is kept between turns. That of more deliveries is kept while it is made use of.
 const BURSTS_KEPT: usize = 4_096;
 const MESSAGES_KEPT: usize = 64;
+const OWED_KEPT: usize = 16_384;
 
 /// A burst of this turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,11 +162,6 @@ impl Burst {
         self.topic.as_ref()
     }
 
-    /// The first of its messages.
-    pub(super) fn oldest(&self) -> Option<&Arc<Broadcast>> {
-        self.messages.first()
-    }
-
     /// Whether it has updates; their first number is then that of the oldest update that it stands for.
     pub(super) fn first_update(&self) -> Option<u64> {
         (!self.lossless).then_some(self.first)
@@ -188,9 +184,16 @@ impl Burst {
 
     /// Its messages, each with its number.
     pub(super) fn messages(&self) -> impl DoubleEndedIterator<Item = (&Arc<Broadcast>, u64)> + ExactSizeIterator {
-        let first = if self.late { self.last } else { self.first };
-        let numbers = (0..self.messages.len()).map(move |index| if self.lossless { 0 } else { first + index as u64 });
-        self.messages.iter().zip(numbers)
+        self.messages.iter().enumerate().map(|(index, message)| (message, self.number(index)))
+    }
+
+    /// The number of the message with that place.
+    fn number(&self, index: usize) -> u64 {
+        match self {
+            Self { lossless: true, .. } => 0,
+            Self { late: true, last, .. } => *last,
+            Self { first, .. } => first + index as u64,
+        }
     }
 
     /// How many updates stand behind the one that is left.
@@ -261,6 +264,12 @@ impl Bursts {
         self.used
     }
 
+    /// How many deliveries there is room for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.owed.capacity()
+    }
+
     /// The burst with that place in the turn.
     pub(crate) fn id(&self, place: usize) -> Option<BurstId> {
         (place < self.used).then(|| u32::try_from(place).ok().map(BurstId)).flatten()
@@ -273,7 +282,8 @@ impl Bursts {
     /// A message of a burst, its number, and when the oldest of the updates that it stands for was accepted.
     pub(crate) fn message(&self, id: BurstId, index: usize) -> Option<(Arc<Broadcast>, u64, Instant)> {
         let burst = self.get(id);
-        let (message, number) = burst.messages().nth(index)?;
+        let message = burst.messages.get(index)?;
+        let number = burst.number(index);
         let since = if burst.late { burst.since } else { message.accepted_at };
         Some((Arc::clone(message), number, since))
     }
@@ -363,6 +373,9 @@ impl Bursts {
             burst.clear();
         }
         self.used = 0;
+        if self.owed.len() < self.owed.capacity() / 8 {
+            self.owed.shrink_to(OWED_KEPT);
+        }
         self.owed.clear();
         self.turn += 1;
         self.joined.wire = None;

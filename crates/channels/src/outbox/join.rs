@@ -49,7 +49,13 @@ impl Join {
             && self.rate.is_none()
             && burst.first_update().is_none_or(|first| self.cursor.precedes(first))
             && !burst.excepts(self.origin)
-            && burst.oldest().is_some_and(|oldest| !self.had(oldest))
+            && !self.had_some(burst)
+    }
+
+    /// Whether the client has some of a burst. Updates come in the order of their stamps; lossless messages of several publishers may not.
+    fn had_some(&self, burst: &Burst) -> bool {
+        let looked_at = if burst.first_update().is_some() { 1 } else { usize::MAX };
+        self.floor.is_some() && burst.messages().take(looked_at).any(|(message, _)| self.had(message))
     }
 
     /// Whether the client has a message already, in its join's reply.

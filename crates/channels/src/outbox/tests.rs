@@ -324,6 +324,8 @@ enum Step {
     Update(u8, bool),
     /// What a turn finds for a topic, late or not.
     Burst(u8, u8, bool),
+    /// The same of messages that are never merged.
+    Talk(u8, u8),
     /// The join ends, and begins again with all that there was.
     Rejoin(u8),
     Reply,
@@ -337,6 +339,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0_u8..3, prop::bool::weighted(0.15)).prop_map(|(topic, lost)| Step::Update(topic, lost)),
         6 => (0_u8..3, 1_u8..6, prop::bool::weighted(0.2)).prop_map(|(topic, count, late)| Step::Burst(topic, count, late)),
+        3 => (0_u8..3, 1_u8..4).prop_map(|(topic, count)| Step::Talk(topic, count)),
         1 => (0_u8..3).prop_map(Step::Rejoin),
         1 => Just(Step::Reply),
         1 => Just(Step::Pong),
@@ -352,6 +355,25 @@ fn marker(index: usize, seq: u64, received: u64) -> Bytes {
     let mut frame = vec![0x81, u8::try_from(text.len()).unwrap()];
     frame.extend_from_slice(text.as_bytes());
     frame.into()
+}
+
+/// A message that is never merged.
+fn word(topic: &str, number: u64) -> Arc<Broadcast> {
+    let payload = Payload::Json(format!("{{\"q\":{number}}}").into());
+    Arc::new(Broadcast::lossless(Topic::new(topic).unwrap(), "l".into(), payload, Instant::now()))
+}
+
+/// What a worker does with a burst for one join.
+fn hand_out(outbox: &mut Outbox, slot: u32, burst: BurstId, bursts: &mut Bursts, now: Instant) {
+    let waits = outbox.is_blocked() || !outbox.is_empty();
+    if outbox.owe(slot, burst, bursts) {
+        return assert!(!waits);
+    }
+    let mut place = 0;
+    while let Some((message, number, since)) = bursts.message(burst, place) {
+        outbox.offer(slot, &message, number, since, now);
+        place += 1;
+    }
 }
 
 proptest! {
@@ -370,9 +392,22 @@ proptest! {
         }
         let (mut pipe, mut bursts, mut tally) = (Pipe::default(), Bursts::default(), Tally::default());
         let (mut seqs, mut arrived, mut received, mut replies) = ([0_u64; 3], [0_u64; 3], [0_u64; 3], 0_u64);
-        let mut texts = Vec::new();
+        let (mut texts, mut said) = (Vec::new(), [0_u64; 3]);
         for step in steps {
             match step {
+                Step::Talk(topic, count) => {
+                    let index = usize::from(topic);
+                    let mut burst = None;
+                    for _ in 0..count {
+                        said[index] += 1;
+                        let message = word(topics[index], said[index]);
+                        match burst {
+                            None => burst = Some(bursts.begin(message, 0, false)),
+                            Some(burst) => prop_assert!(bursts.extend(burst, &message, 0)),
+                        }
+                    }
+                    hand_out(&mut outbox, u32::from(topic), burst.unwrap(), &mut bursts, now);
+                }
                 Step::Update(topic, lost) => {
                     let index = usize::from(topic);
                     seqs[index] += 1;
@@ -397,16 +432,7 @@ proptest! {
                             Some(burst) => prop_assert!(bursts.extend(burst, &message, number)),
                         }
                     }
-                    let burst = burst.unwrap();
-                    let waits = outbox.is_blocked() || !outbox.is_empty();
-                    if !outbox.owe(slot, burst, &mut bursts) {
-                        for place in 0.. {
-                            let Some((message, number, since)) = bursts.message(burst, place) else { break };
-                            outbox.offer(slot, &message, number, since, now);
-                        }
-                    } else {
-                        prop_assert!(!waits);
-                    }
+                    hand_out(&mut outbox, slot, burst.unwrap(), &mut bursts, now);
                 }
                 Step::Rejoin(topic) => {
                     let (slot, index) = (u32::from(topic), usize::from(topic));
@@ -447,7 +473,7 @@ proptest! {
         texts.extend(pipe.texts());
         prop_assert!(pipe.taken.is_empty());
 
-        let (mut told, mut last, mut replied, mut merged) = ([0_u64; 3], [0_u64; 3], 0, 0);
+        let (mut told, mut last, mut heard, mut replied, mut merged) = ([0_u64; 3], [0_u64; 3], [0_u64; 3], 0, 0);
         for text in &texts {
             let Ok((_, _, topic, event, body)) = serde_json::from_str::<(Option<u8>, Option<u8>, String, String, serde_json::Value)>(text) else {
                 if let Some(join) = text.strip_prefix("join ") {
@@ -460,11 +486,15 @@ proptest! {
                 }
                 continue;
             };
+            let index = topics.iter().position(|known| **known == *topic).unwrap();
+            let seq = body["q"].as_u64().unwrap();
+            if event == "l" {
+                heard[index] += 1;
+                prop_assert_eq!(seq, heard[index], "none is left out, none comes twice");
+            }
             if event != "u" {
                 continue;
             }
-            let index = topics.iter().position(|known| **known == *topic).unwrap();
-            let seq = body["q"].as_u64().unwrap();
             prop_assert!(seq > last[index], "nothing goes back");
             last[index] = seq;
             let n = body["n"].as_u64().unwrap_or(1);
@@ -472,9 +502,63 @@ proptest! {
             merged += n - 1;
         }
         prop_assert_eq!(told, received);
+        prop_assert_eq!(heard, said);
         prop_assert_eq!(replied, replies);
         prop_assert_eq!(tally.conflated, merged);
     }
+}
+
+/// The reply of a join may have some of what a room says at the same time, and what is said without a place in its order stands between.
+#[test]
+fn what_the_reply_contains_of_a_burst_is_left_out_wherever_it_stands() {
+    let (mut outbox, mut track, mut bursts, now) =
+        (Outbox::new(WireFormat::V2), Track::default(), Bursts::default(), Instant::now());
+    outbox.open(0, OriginId(1));
+    let floor = Some(stamp(1, 7));
+    outbox.start(0, track.join(floor), floor, None, now);
+    let say = |number, seq: Option<u64>| {
+        let message = Arc::into_inner(word("a", number)).unwrap();
+        Arc::new(if let Some(seq) = seq { message.stamped(stamp(1, seq)) } else { message })
+    };
+    let burst = bursts.begin(say(1, None), 0, false);
+    assert!(bursts.extend(burst, &say(2, Some(7)), 0) && bursts.extend(burst, &say(3, Some(8)), 0));
+    hand_out(&mut outbox, 0, burst, &mut bursts, now);
+    assert_eq!(Pipe::all(&mut outbox), [text("a", "l", 1, 1), text("a", "l", 3, 1)]);
+}
+
+/// Too much to be copied, it is written as it stands, in the same order.
+#[test]
+fn a_socket_may_owe_any_amount_of_bursts() {
+    let mut rig = Rig::new(None);
+    let mut bursts = Bursts::default();
+    let mut expected = Vec::new();
+    for number in 1..=3 {
+        let payload = Payload::Json(format!("\"{number}{}\"", "x".repeat(40_000)).into());
+        let message = Broadcast::lossless(Topic::new("a").unwrap(), "l".into(), payload, rig.now);
+        let burst = bursts.begin(Arc::new(message), 0, false);
+        expected.extend_from_slice(bursts.get(burst).bytes(WireFormat::V2.into()).unwrap());
+        assert!(rig.outbox.owe(0, burst, &mut bursts));
+    }
+    let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+    rig.outbox.write(&mut pipe, &mut bursts, &mut Tally::default()).unwrap();
+    assert!(pipe.taken == expected && rig.outbox.is_empty() && rig.outbox.bytes() == 0);
+}
+
+/// One turn with very much to write must not keep its room for good.
+#[test]
+fn the_room_of_a_big_turn_is_given_back() {
+    let (mut bursts, mut tally) = (Bursts::default(), Tally::default());
+    let mut turn = |owes: usize| {
+        let burst = bursts.begin(word("a", 1), 0, false);
+        for _ in 0..owes {
+            bursts.owe(&mut None, burst, 0);
+        }
+        bursts.end(&mut tally);
+        bursts.room()
+    };
+    let big = turn(1_000_000);
+    assert!(big >= 1_000_000 && turn(900_000) == big, "used again and again, it is kept");
+    assert!(turn(10) < 20_000);
 }
 
 /// The texts of compressed frames.

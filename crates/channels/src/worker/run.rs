@@ -164,7 +164,9 @@ impl Worker {
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let busy = self.sockets.has_ready() || !self.sockets.doomed.is_empty() || !self.commands.is_empty();
+        let sockets = &self.sockets;
+        let busy =
+            sockets.has_ready() || sockets.has_dirty() || !sockets.doomed.is_empty() || !self.commands.is_empty();
         let now = Instant::now();
         let timers = self.sockets.timers.wait(now);
         let timeout = match (busy, self.pace.wait(now)) {
@@ -357,6 +359,8 @@ impl Worker {
     fn recover(&mut self, panic: &str) {
         self.crashed("a turn of a worker crashed, it goes on with the next", panic);
         self.sockets.recover();
+        // What was gathered for a topic and not handed out is lost with the turn; its place is another's in the next.
+        self.topics.forget_bursts();
         self.actions.clear();
         self.batch.clear();
     }

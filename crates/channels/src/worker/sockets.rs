@@ -312,6 +312,11 @@ impl Sockets {
         !self.ready.is_empty()
     }
 
+    /// Whether something was queued since all was written, as the frames of those sockets are that were closed after it.
+    pub(super) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Whether a socket may be read from now. One that does not take its replies is not: it could ask for any number of them.
     pub(super) fn may_read(&mut self, key: usize) -> bool {
         let Some(socket) = self.slab.get_mut(key) else { return false };

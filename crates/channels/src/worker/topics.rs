@@ -48,6 +48,13 @@ impl Topics {
         local.subscribers.len() - 1
     }
 
+    /// Has nothing added any more to what was gathered so far.
+    pub(super) fn forget_bursts(&mut self) {
+        for local in self.topics.values_mut() {
+            local.burst = None;
+        }
+    }
+
     /// Takes the join at a place out of a topic. Returns the one that stands there now, whose place has changed.
     #[must_use]
     pub(super) fn unsubscribe(&mut self, topic: &Topic, place: usize) -> Option<Subscriber> {

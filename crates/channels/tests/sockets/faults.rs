@@ -58,6 +58,21 @@ fn a_connection_that_crashes_takes_no_other_with_it() {
     assert_eq!(armed.fired(), 1);
 }
 
+/// Nothing else happens on this node: the frame that says so must not wait for a turn that something else brings.
+#[test]
+fn a_socket_that_crashes_while_it_is_written_is_told_at_once() {
+    let server = limits(|_| {});
+    let (mut crashing, mut other) = (server.v2(), server.v2());
+    crashing.join("room:a", "{}");
+    other.join("room:a", "{}");
+    let armed = arm(Unit::Write, crashing.stream.local_addr().unwrap(), 1);
+    other.send(r#"["j","1","room:a","shout_from",{}]"#);
+    crashing.expect_close(1011, "internal_error");
+    other.send(r#"["j","2","room:a","shout",{}]"#);
+    other.expect(&[r#"[null,null,"room:a","shout",{}]"#]);
+    assert_eq!(armed.fired(), 1);
+}
+
 /// What a channel asked for is its code too when it is thrown away.
 #[test]
 fn an_answer_that_crashes_when_it_is_dropped_ends_its_channel_alone() {
