@@ -151,7 +151,8 @@ impl HttpBody for Reader {
                 Ok(News::Messages) => reader.taken.reverse(),
                 Ok(News::Silence) => reader.next = Bytes::from_static(b": keep-alive\n\n"),
                 Err(ended) => {
-                    (reader.ended, reader.next) = (true, farewell(ended));
+                    // Of one that crashed, what it took before has no order any more.
+                    (reader.ended, reader.next, reader.taken) = (true, farewell(ended), Vec::new());
                 }
             }
         }
