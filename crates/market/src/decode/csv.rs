@@ -73,13 +73,9 @@ fn columns(header: &ByteRecord) -> Result<Vec<Column>, BodyError> {
     }
 }
 
-/// A cell without the white space around it. The reader would trim a row by copying it.
+/// A cell without the white space around it: what the reader's own trimming takes away, which would copy the row.
 fn trim(cell: &[u8]) -> &[u8] {
-    // A vertical tab is white space to the reader, though not to the standard library.
-    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
-    let start = cell.iter().position(|byte| !is_space(byte)).unwrap_or(cell.len());
-    let end = cell.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
-    &cell[start..end]
+    cell.trim_ascii()
 }
 
 fn malformed_row(error: &csv::Error) -> Rejection {

@@ -105,7 +105,7 @@ fn a_bad_line_costs_itself_only() {
 
 #[test]
 fn csv_columns_come_by_name_in_any_order() {
-    let body = "\u{feff}bid, symbol ,ts,id,publisher,pseq,ask\n1.10,EURUSD,5,,,,1.2\n,EURUSD,,,,,\n1,A,,x,p,7,\n1,A,,,p,,\n1,A,,,p,x,\n1,A\n\"1\",\"A\",,,,,\n";
+    let body = "\u{feff}bid, symbol ,ts,id,publisher,pseq,ask\n1.10,EURUSD,5,,,,1.2\n,EURUSD,,,,,\n1,A,,x,p,7,\n1,A,,,p,,\n1,A,,,p,x,\n1,A\n\"1\",\"A\",,,,,\n\t1\x0c,A,,,,,\n1\x0b,A,,,,,\n";
     let batch = decode_csv(body.as_bytes(), 10).unwrap();
     assert_eq!(
         told(&batch),
@@ -117,6 +117,8 @@ fn csv_columns_come_by_name_in_any_order() {
             "invalid_mark",
             "malformed",
             "A Some(1) None None None",
+            "A Some(1) None None None",
+            "invalid_price",
         ]
     );
     let marked = batch.quotes().nth(1).unwrap();

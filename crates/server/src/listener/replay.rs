@@ -17,11 +17,13 @@ use tokio::{
 pub(super) struct Replay {
     head: Bytes,
     stream: TcpStream,
+    /// The client has ended its side; that is told at the next read.
+    has_ended: bool,
 }
 
 impl Replay {
     pub(super) fn new(head: Bytes, stream: TcpStream) -> Self {
-        Self { head, stream }
+        Self { head, stream, has_ended: false }
     }
 
     /// The bare connection, and what of its beginning has not been read again.
@@ -30,10 +32,25 @@ impl Replay {
     }
 }
 
+impl Replay {
+    /// Reads from the connection. Its end is told a turn after it was found: the HTTP server drops the request at hand when it reads the end
+    /// before the answer is there, and a client that sends its request and ends its side at once, as `nc -N` does, waits for that answer.
+    fn poll_stream(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        let is_end = matches!(read, Poll::Ready(Ok(()))) && into.filled().len() == before && into.remaining() > 0;
+        if is_end && !std::mem::replace(&mut self.has_ended, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        read
+    }
+}
+
 impl AsyncRead for Replay {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.head.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, into);
+            return self.poll_stream(cx, into);
         }
         let len = self.head.len().min(into.remaining());
         into.put_slice(&self.head[..len]);

@@ -75,6 +75,28 @@ async fn a_refused_upgrade_leaves_its_connection_usable() {
     node.end().await;
 }
 
+/// `nc -N` and the like send what they have, end their side, and wait for the answers.
+#[tokio::test]
+async fn who_ends_its_side_behind_a_request_is_answered() {
+    let node = TestNode::start(&[]).await;
+    let get = "GET /v1/quotes HTTP/1.1\r\nHost: a\r\n\r\n";
+    let refused = UPGRADE.replace("vsn=2.0.0", "vsn=9");
+    for (requests, answers) in [
+        (get.to_owned(), 1),
+        (get.repeat(2), 2),
+        (format!("{refused}\r\n"), 1),
+        (format!("{refused}\r\n{get}"), 2),
+        (format!("{get}{refused}\r\n"), 2),
+    ] {
+        let mut stream = TcpStream::connect(node.addresses.http).await.unwrap();
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let seen = rest(&mut stream).await;
+        assert_eq!(seen.matches("HTTP/1.1 ").count(), answers, "{requests} {seen}");
+    }
+    node.end().await;
+}
+
 #[tokio::test]
 async fn a_user_of_a_trusted_proxy_is_limited_by_its_own_address() {
     let node = TestNode::start(&["limits.trusted_proxies=['127.0.0.0/8']", "limits.connections_per_address=1"]).await;
