@@ -105,7 +105,7 @@ pub(crate) fn delivered(load: &Load, sum: Gathered, publishing: Option<&Publishi
     Delivered {
         share_unconflated: ratio(tally.checks.unconflated, approximate(fast_owed)),
         checks: tally.checks,
-        owed,
+        owed: fast_owed,
         behind,
         missing: expected.saturating_sub(owed),
         per_second: ratio(tally.measured, load.measured().as_secs_f64()),

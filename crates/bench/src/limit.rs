@@ -42,7 +42,7 @@ pub struct LimitServer {
     pub sockets: usize,
     /// Updates that one system call carries.
     pub per_call: usize,
-    /// The core that it keeps to.
+    /// The core that it is started on.
     pub cpu: Option<usize>,
 }
 
@@ -57,9 +57,6 @@ impl LimitServer {
         announce: impl FnOnce(SocketAddr, SocketAddr) -> io::Result<()>,
         until: impl FnOnce(),
     ) -> Result<(), BenchError> {
-        if let Some(cpu) = self.cpu {
-            machine::pin(cpu)?;
-        }
         machine::allow_files(self.sockets as u64 + 64)?;
         let ports = Ports::open().map_err(BenchError::machine("open a port"))?;
         let done = announce(ports.sockets.local_addr().map_err(lost)?, ports.feed.local_addr().map_err(lost)?)
@@ -174,14 +171,14 @@ impl Limit {
 
     /// Starts `program bench limit-server`; its process id comes with it.
     pub(crate) fn start(program: &Path, work: LimitServer) -> Result<(Self, u32), BenchError> {
+        if work.per_call == 0 {
+            return Err(BenchError::Option("a system call carries at least one update".to_owned()));
+        }
         let mut command = Command::new(program);
         command.args(["bench", "limit-server"]);
         command.args(["--sockets", &work.sockets.to_string(), "--per-call", &work.per_call.to_string()]);
-        if let Some(cpu) = work.cpu {
-            command.args(["--cpu", &cpu.to_string()]);
-        }
-        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = started.map_err(BenchError::machine("start the bare loop"))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = machine::spawn_on(command, work.cpu)?;
         let pid = child.id();
         let mut line = String::new();
         let ports = child.stdout.take().and_then(|out| BufReader::new(out).read_line(&mut line).ok()).and_then(|_| {
@@ -192,7 +189,7 @@ impl Limit {
         let Some((sockets, feed)) = ports else {
             let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             drop(Self { sockets: nowhere, feed: nowhere, child });
-            return Err(BenchError::Option(format!("the bare loop says {line:?} instead of its ports")));
+            return Err(BenchError::TimedOut("the bare loop has ended before its work".to_owned()));
         };
         Ok((Self { sockets, feed, child }, pid))
     }

@@ -31,12 +31,17 @@ pub(crate) fn allow_files(wanted: u64) -> Result<(), BenchError> {
 
 /// Binds the calling thread to a core.
 pub(crate) fn pin(cpu: usize) -> Result<(), BenchError> {
+    let none = || BenchError::Option(format!("this process has no core {cpu}; the first is 0, `nproc` counts them"));
     if cpu >= CpuSet::MAX_CPU {
-        return Err(BenchError::Option(format!("there is no core {cpu}")));
+        return Err(none());
     }
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
-    sched_setaffinity(None, &cpus).map_err(|error| BenchError::machine("keep to a core")(error.into()))
+    sched_setaffinity(None, &cpus).map_err(|error| match error {
+        // The set has no core that is there and allowed.
+        rustix::io::Errno::INVAL => none(),
+        error => BenchError::machine("keep to a core")(error.into()),
+    })
 }
 
 /// Starts a program on a core, all its threads, whatever core the caller keeps to.

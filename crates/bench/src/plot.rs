@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 34.0;
 const TOP: f64 = 44.0;
-const BOTTOM: f64 = 50.0;
+const BOTTOM: f64 = 56.0;
 /// Told apart by those who see no red or no green (Okabe and Ito, "Color universal design").
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f"];
 
@@ -39,6 +39,12 @@ pub fn curves(title: &str, curves: &[Curve]) -> String {
         let _ = write!(svg, r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{bottom}"/>"#);
         let _ = write!(svg, r#"<text x="{x:.1}" y="{:.1}" text-anchor="middle">{label}</text>"#, bottom + 18.0);
     }
+    let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
+    let _ = write!(
+        svg,
+        r#"<text x="{middle}" y="{}" text-anchor="middle">share of the deliveries that took no longer</text>"#,
+        HEIGHT - 14.0
+    );
     let mut decade = low;
     while decade <= high {
         let (at, right) = (y(10f64.powf(decade)), WIDTH - RIGHT);

@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
             for event in &events {
                 let index = event.token().0;
                 if event.is_writable() {
-                    self.write(index);
+                    self.write(index)?;
                 }
                 if event.is_readable() || event.is_error() {
                     self.read(index, &mut buffer);
@@ -231,10 +231,10 @@ impl<'a> Reader<'a> {
         while self.next < self.sockets.len() && self.opening < self.opening_max {
             let socket = &mut self.sockets[self.next];
             let address = self.plan.dialect.address();
-            socket.connect(address, self.plan.sockets, self.round).map_err(|error| BenchError::Unreachable {
-                address: address.to_string(),
-                problem: error.to_string(),
-            })?;
+            let connected = socket.connect(address, self.plan.sockets, self.round);
+            if let Err(error) = connected {
+                return Err(self.unreachable(&error));
+            }
             if let Some(stream) = &mut socket.stream {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 let watched = self.poll.registry().register(stream, Token(self.next), interest);
@@ -263,11 +263,22 @@ impl<'a> Reader<'a> {
         self.control.failed.fetch_add(usize::try_from(more).unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    fn write(&mut self, index: usize) {
-        let Some(socket) = self.sockets.get_mut(index) else { return };
-        if let Err(error) = socket.writable(self.line) {
-            self.close(index, error.to_string());
+    /// One that cannot be connected ends the run: there is nobody to measure.
+    fn write(&mut self, index: usize) -> Result<(), BenchError> {
+        let Some(socket) = self.sockets.get_mut(index) else { return Ok(()) };
+        let connecting = socket.phase == Phase::Connecting;
+        match socket.writable(self.line) {
+            Err(error) if connecting => Err(self.unreachable(&error)),
+            Err(error) => {
+                self.close(index, error.to_string());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> BenchError {
+        BenchError::Unreachable { address: self.plan.dialect.address().to_string(), problem: error.to_string() }
     }
 
     fn read(&mut self, index: usize, buffer: &mut [u8]) {

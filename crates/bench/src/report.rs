@@ -107,7 +107,7 @@ pub struct Delivered {
     /// The checks of every delivery, warm-up included.
     #[serde(flatten)]
     pub checks: Checks,
-    /// Updates owed: those stamped between a join and the end, over all joins.
+    /// Updates owed: those stamped between a join and the end, over all joins; those of slow sockets are left out.
     pub owed: u64,
     /// Deliveries that stood for themselves alone, of the updates owed.
     pub share_unconflated: f64,

@@ -162,8 +162,11 @@ impl Load {
         if matches!(self.rate, Rate::PerSecond(0)) || matches!(self.rate, Rate::PerSecond(10_000_001..)) {
             return wrong("the rate must be 1 to 10000000 quotes per second");
         }
-        if self.storms > 1_000 || self.slow.is_some_and(|slow| slow.every < 2) {
-            return wrong("at most 1000 storms; at most every second socket may be slow");
+        if self.storms > 1_000 {
+            return wrong("at most 1000 storms");
+        }
+        if self.slow.is_some_and(|slow| slow.every < 2) {
+            return wrong("at most every second socket may be slow: others must read all the time, to compare with");
         }
         if self.duration.is_zero() || self.run_time() > Duration::from_secs(86_400) {
             return wrong("the duration must be above zero and, with the warm-up, at most a day");

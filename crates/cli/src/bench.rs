@@ -57,13 +57,11 @@ enum Action {
         sockets: usize,
         #[arg(long)]
         per_call: usize,
-        #[arg(long)]
-        cpu: Option<usize>,
     },
     /// The figures of docs/performance.md: each load several times, each time with a server of its own, medians beside the goals
     #[command(after_help = "Examples:
   tickwire bench suite --server-cpu 0 --cpu 1
-  tickwire bench suite --only fanout --runs 3 --for 5s --out /tmp/figures")]
+  tickwire bench suite --only fan-out --runs 3 --for 5s --out /tmp/figures")]
     Suite(suite::Args),
 }
 
@@ -137,8 +135,8 @@ enum Scenario {
   tickwire bench slow
   tickwire bench slow --sockets 100 --every 2 --rate 1000 --stall 60s
 
-Before the clients stop, --for measures how it is without. The stall must be long enough to fill what the kernel keeps for a socket,
-some megabytes: `conflated` tells whether it was.")]
+Before the clients stop, --for measures how it is without. The stall must be long enough to fill
+what the kernel keeps for a socket, some megabytes: `conflated` tells whether it was.")]
     Slow {
         /// Sockets to open
         #[arg(long, value_name = "N", default_value_t = 500)]
@@ -369,7 +367,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
     match args.action {
         Action::Measure(scenario) => scenario.run().await,
         Action::Compare(args) => compare::run(&args),
-        Action::LimitServer { sockets, per_call, cpu } => limit_server(LimitServer { sockets, per_call, cpu }),
+        Action::LimitServer { sockets, per_call } => limit_server(LimitServer { sockets, per_call, cpu: None }),
         Action::Suite(args) => suite::run(args).await,
     }
 }
@@ -417,16 +415,21 @@ async fn measure_and_tell(target: &Target, load: &Load, measure: &Measure) -> Ou
             load.scenario
         )));
     }
+    if let Some(path) = &measure.svg {
+        // A path that cannot be written is told before the measurement, not after it.
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| cannot_write(path, error))?;
+    }
     warn_of_debug_build();
     let report = Box::pin(tickwire_bench::run(target, load)).await?;
-    if let (Some(path), Some(delivered)) = (&measure.svg, &report.delivered) {
-        let curve = Curve { label: load.scenario.to_owned(), points: delivered.curve.clone() };
-        write_file(path, &plot::curves("Latency from when an update was due until it was read", &[curve]))?;
-    }
     if measure.json {
         output::print_json(&report)?;
     } else {
         output::print(&report)?;
+    }
+    if let (Some(path), Some(delivered)) = (&measure.svg, &report.delivered) {
+        let curve = Curve { label: load.scenario.to_owned(), points: delivered.curve.clone() };
+        write_file(path, &plot::curves("Latency from when an update was due until it was read", &[curve]))?;
     }
     if report.clean() { Ok(()) } else { Err(Failure::Told) }
 }
@@ -438,8 +441,11 @@ fn warn_of_debug_build() {
 }
 
 fn write_file(path: &Path, text: &str) -> Outcome {
-    std::fs::write(path, text)
-        .map_err(|error| Failure::Failed(anyhow::Error::from(error).context(format!("write {}", path.display()))))
+    std::fs::write(path, text).map_err(|error| cannot_write(path, error))
+}
+
+fn cannot_write(path: &Path, error: std::io::Error) -> Failure {
+    Failure::Failed(anyhow::Error::from(error).context(format!("write {}", path.display())))
 }
 
 /// The bare loop, as a process of its own.

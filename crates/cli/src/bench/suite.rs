@@ -65,12 +65,7 @@ struct Measured {
 
 pub(super) async fn run(args: Args) -> Outcome {
     super::warn_of_debug_build();
-    let rows = rows::all(&args);
-    let rows: Vec<Row> =
-        rows.into_iter().filter(|row| args.only.as_ref().is_none_or(|text| row.name.contains(text))).collect();
-    if rows.is_empty() {
-        return Err(Failure::usage("--only leaves no load"));
-    }
+    let rows = chosen(&args)?;
     std::fs::create_dir_all(&args.out)
         .map_err(|error| Failure::Failed(anyhow::Error::from(error).context(format!("make {}", args.out.display()))))?;
     let mut measured = Vec::new();
@@ -91,6 +86,18 @@ pub(super) async fn run(args: Args) -> Outcome {
     write_results(&args.out, &rows, &measured)?;
     let clean = measured.iter().flat_map(|one| &one.reports).all(Report::clean);
     if clean { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// The rows whose name holds what was asked for.
+fn chosen(args: &Args) -> Result<Vec<Row>, Failure> {
+    let Some(text) = &args.only else { return Ok(rows::all(args)) };
+    let (rows, others): (Vec<Row>, Vec<Row>) = rows::all(args).into_iter().partition(|row| row.name.contains(text));
+    if rows.is_empty() {
+        let mut names: Vec<&str> = others.iter().map(|row| row.name).collect();
+        names.dedup();
+        return Err(Failure::usage(format!("--only {text:?} is in no load's name:\n  {}", names.join("\n  "))));
+    }
+    Ok(rows)
 }
 
 /// One run of a row, with a server of its own: none inherits the memory or the caches of another.
