@@ -71,6 +71,13 @@ impl Gathered {
         }
         sum
     }
+
+    /// Sockets that were only to stay open: how many did not, and why the first of them.
+    pub(crate) fn cut(&self) -> Option<String> {
+        let Tally { failed, failure, .. } = &self.tally;
+        let reason = failure.as_deref().unwrap_or("no reason was given");
+        (*failed > 0).then(|| format!("{failed} idle sockets failed, the first: {reason}"))
+    }
 }
 
 pub(crate) fn slow(plan: &Plan, stall: Stall, sum: &mut Gathered, observed: &Observed) -> Slow {
@@ -168,4 +175,20 @@ pub(crate) fn ratio(count: u64, per: f64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
 fn approximate(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_sockets_that_failed_are_told() {
+        let sum = |failed: u64, failure: Option<&str>| {
+            let tally = Tally { failed, failure: failure.map(str::to_owned), ..Tally::new() };
+            Gathered { tally, slow: Tally::new(), owed: 0, behind: 0, absent: Vec::new(), busy: 0.0 }
+        };
+        assert_eq!(sum(0, None).cut(), None);
+        let told = sum(3, Some("the server closed the connection")).cut();
+        assert_eq!(told.unwrap(), "3 idle sockets failed, the first: the server closed the connection");
+    }
 }

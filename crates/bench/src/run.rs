@@ -196,7 +196,8 @@ impl Load {
 /// Runs a load. Call it on a thread of its own: with a `cpu`, that thread is bound to it.
 ///
 /// # Errors
-/// If the server cannot be reached or refuses, if an option cannot be used, or if this machine has not enough files for the sockets.
+/// If the server cannot be reached or refuses, if an option cannot be used, if this machine has not enough files for the sockets, or if
+/// sockets that idle are closed.
 pub async fn run(target: &Target, load: &Load) -> Result<Report, BenchError> {
     load.check()?;
     if let Some(cpu) = load.cpu {
@@ -221,6 +222,12 @@ pub async fn run(target: &Target, load: &Load) -> Result<Report, BenchError> {
     let seen = crowd.finish()?;
 
     let mut sum = Gathered::new(load, seen);
+    if load.rate == Rate::None
+        && let Some(problem) = sum.cut()
+    {
+        // What a server spends on idle sockets says nothing once it has none.
+        return Err(BenchError::Refused { address: target.dialect.address().to_string(), problem });
+    }
     let slow = load.slow.map(|stall| slow(&plan, stall, &mut sum, &observed));
     let delivered = (load.sockets > 0 && load.rate != Rate::None).then(|| delivered(load, sum, published.as_ref()));
     let ingest = published.map(|publishing| ingest(publishing.published));
