@@ -89,6 +89,7 @@ const MS: f64 = 1000.0;
 const KINDS: &[Kind] = &[
     kind("deliveries per server CPU second", &["/server/deliveries_per_cpu_second"], 1.0, 0, Better::Higher),
     kind("deliveries per second", &["/delivered/per_second"], 1.0, 0, Better::Told),
+    kind("came one by one, share", &["/delivered/share_unconflated"], 1.0, 3, Better::Told),
     kind("server CPU, cores", &["/server/cores"], 1.0, 2, Better::Told),
     kind("latency p50, ms", &["/delivered/latency/p50_us"], MS, 2, Better::Lower),
     kind("latency p99, ms", &["/delivered/latency/p99_us"], MS, 2, Better::Lower),
@@ -97,7 +98,7 @@ const KINDS: &[Kind] = &[
     kind("bytes per delivery", &["/delivered/bytes_per_delivery"], 1.0, 0, Better::Told),
     kind("publisher late p99, ms", &["/ingest/lateness/p99_us"], MS, 2, Better::Told),
     kind("bench busy, share of a core", &["/delivered/reader_busy"], 1.0, 2, Better::Told),
-    kind("lost, late or out of order", LOST, 1.0, 0, Better::Told),
+    kind("lost, repeated or out of order", LOST, 1.0, 0, Better::Told),
     kind("sockets that failed", &["/delivered/failed"], 1.0, 0, Better::Told),
     kind("slow sockets cut", &["/slow/cut"], 1.0, 0, Better::Told),
     kind("merged for slow sockets", &["/slow/conflated"], 1.0, 0, Better::Told),
@@ -112,6 +113,7 @@ const KINDS: &[Kind] = &[
 
 const LOST: &[&str] = &[
     "/delivered/lost",
+    "/delivered/repeated",
     "/delivered/missing",
     "/delivered/behind",
     "/delivered/disordered",
@@ -303,7 +305,7 @@ mod tests {
         // Half the latency is twice as good; what is lost is told, and is the sum of all that is wrong.
         assert_eq!((row.figures[1].name, row.figures[1].ratios[1]), ("latency p50, ms", Some(4.0)));
         let lost = &row.figures[2];
-        assert_eq!((lost.name, lost.medians[1], lost.ratios[1]), ("lost, late or out of order", Some(3.0), None));
+        assert_eq!((lost.name, lost.medians[1], lost.ratios[1]), ("lost, repeated or out of order", Some(3.0), None));
         let text = compared.to_string();
         assert!(text.starts_with("| fanout 50/s                      | tickwire | nats         |\n| ---"), "{text}");
         assert!(text.contains("| 200      | 100 (2.00×)  |"), "{text}");

@@ -28,12 +28,20 @@ pub(crate) struct Sample {
 impl Probe {
     /// Looks at a process of this machine, the one that listens where the sockets connect to unless `pid` names another, and at the
     /// metrics page of an admin port.
+    ///
+    /// # Errors
+    /// If there is no process `pid`.
     pub(crate) fn new(pid: Option<u32>, listens: SocketAddr, admin: Option<&str>) -> Result<Self, BenchError> {
         let metrics = admin.map(|admin| {
             let client = reqwest::Client::builder().timeout(TIMEOUT).build();
             let client = client.map_err(|error| BenchError::Option(format!("set up the HTTP client: {error}")))?;
             Ok::<_, BenchError>((format!("{}/metrics", admin.trim_end_matches('/')), client))
         });
+        if let Some(pid) = pid.filter(|pid| system::rss(*pid).is_none()) {
+            return Err(BenchError::Option(format!(
+                "there is no process {pid} here; without --pid it is found by its port"
+            )));
+        }
         let pid = pid.or_else(|| system::listener(listens));
         Ok(Self { pid, metrics: metrics.transpose()? })
     }

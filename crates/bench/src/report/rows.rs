@@ -160,6 +160,9 @@ impl Server {
                 }
             }
             rows.push(("server CPU", text));
+        } else {
+            let unknown = "not known: neither its process (--pid) nor its admin port (--admin) can be seen from here";
+            rows.push(("server CPU", unknown.to_owned()));
         }
         if let (Some(before), Some(after)) = (self.rss_before, self.rss_after) {
             let per_socket = self.rss_per_socket.map(|bytes| format!(", {bytes} bytes per socket")).unwrap_or_default();

@@ -179,7 +179,8 @@ fn write_results(out: &Path, rows: &[Row], measured: &[Measured]) -> Outcome {
         let curves: Vec<Curve> = measured.iter().filter(|one| one.name == name).filter_map(middle_curve).collect();
         if !curves.is_empty() {
             let file: String = name.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '-' }).collect();
-            super::write_file(&out.join(format!("latency-{file}.svg")), &plot::curves(name, &curves))?;
+            let title = format!("{name}: latency");
+            super::write_file(&out.join(format!("latency-{file}.svg")), &plot::curves(&title, &curves))?;
         }
     }
     output::say(format!("results.json and plots are in {}", out.display()));

@@ -46,6 +46,7 @@ pub(super) enum Metric {
     P50,
     P99,
     P99Before,
+    Late,
     Missing,
     OpenedIn,
     LastSocket,
@@ -69,6 +70,7 @@ impl Metric {
             Self::P50 => "latency p50",
             Self::P99 => "latency p99",
             Self::P99Before => "latency p99 before the stall",
+            Self::Late => "bench late by, p99",
             Self::Missing => "lost, repeated, out of order",
             Self::OpenedIn => "all joined after",
             Self::LastSocket => "one update at all sockets, p50",
@@ -96,6 +98,7 @@ impl Metric {
             Self::P50 => Some(count(delivered?.latency.p50_us)),
             Self::P99 => Some(count(delivered?.latency.p99_us)),
             Self::P99Before => Some(count(report.slow.as_ref()?.others_before.p99_us)),
+            Self::Late => Some(count(report.ingest.as_ref()?.lateness.p99_us)),
             Self::Missing => {
                 let seen = delivered?;
                 Some(count(seen.checks.lost + seen.checks.repeated + seen.checks.disordered + seen.missing))
@@ -118,10 +121,11 @@ impl Metric {
     pub(super) fn show(self, value: f64) -> String {
         match self {
             Self::DeliveriesPerCpu | Self::QuotesPerCpu if value >= 1e6 => format!("{:.2}M", value / 1e6),
-            Self::DeliveriesPerCpu | Self::QuotesPerCpu => format!("{:.0}k", value / 1e3),
+            Self::DeliveriesPerCpu | Self::QuotesPerCpu if value >= 1e4 => format!("{:.0}k", value / 1e3),
+            Self::DeliveriesPerCpu | Self::QuotesPerCpu => format!("{value:.0}"),
             Self::Cores => format!("{:.0} %", value * 100.0),
             Self::PerRead => format!("{value:.2}"),
-            Self::P50 | Self::P99 | Self::P99Before | Self::LastSocket => format!("{:.2} ms", value / 1e3),
+            Self::P50 | Self::P99 | Self::P99Before | Self::Late | Self::LastSocket => format!("{:.2} ms", value / 1e3),
             Self::OpenedIn | Self::StormSeconds => format!("{value:.2} s"),
             Self::ConnectCpu | Self::StormCpu => format!("{value:.0} µs"),
             Self::IdleBytes | Self::SlowBytes => format!("{:.1} KiB", value / 1024.0),
@@ -178,6 +182,7 @@ fn fanouts(args: &Args) -> Vec<Row> {
             (Metric::P50, p50),
             (Metric::P99, ""),
             (Metric::PerRead, ""),
+            (Metric::Late, ""),
             (Metric::Missing, "0"),
         ];
         let without = metrics.map(|(metric, _)| (metric, "")).to_vec();
@@ -195,6 +200,7 @@ fn tickers(args: &Args) -> Vec<Row> {
             (Metric::P50, p50),
             (Metric::P99, p99),
             (Metric::PerRead, ""),
+            (Metric::Late, ""),
             (Metric::Missing, "0"),
         ]
     };
