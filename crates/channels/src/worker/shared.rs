@@ -53,7 +53,8 @@ impl Bell {
     }
 
     pub(super) fn hush(&self) {
-        self.rung.store(false, Ordering::Release);
+        // A swap and not a store: it makes the worker see what was there when someone found the bell rung and did not ring.
+        self.rung.swap(false, Ordering::AcqRel);
     }
 
     /// Keeps it from ringing until it is hushed.
