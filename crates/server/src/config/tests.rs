@@ -192,6 +192,16 @@ path = \"/v1/x\"
     );
 }
 
+/// A client would be answered by the page's files, or by the socket, as its request happens to come.
+#[test]
+fn sockets_are_mounted_beside_the_api_and_the_page() {
+    for path in ["/v1", "/v1/a", "/assets", "/assets/a"] {
+        let problems = load("", &[], &[&format!("socket=[{{path=\"{path}\"}}]")]).expect_err(path);
+        assert!(problems.len() == 1 && problems[0].contains("belongs to the HTTP API or the page"), "{problems:?}");
+    }
+    assert!(load("", &[], &["socket=[{path=\"/v10\"}, {path=\"/a/v1\"}]"]).is_ok());
+}
+
 #[test]
 fn threads_that_cannot_be_are_told() {
     let seen = "[runtime]\nworkers = 10000\ncompute_threads = 0\npin = 1\n";

@@ -30,7 +30,7 @@ pub(super) fn sockets(root: &Section<'_>) -> Vec<SocketMount> {
 
 fn socket(s: &Section<'_>) -> SocketMount {
     let read_path = |node: &Node| match String::read(node)? {
-        path if path.starts_with("/v1/") || path == "/v1" || path.starts_with("/assets/") => {
+        path if ["v1", "assets"].contains(&path.trim_start_matches('/').split('/').next().unwrap_or_default()) => {
             Err("belongs to the HTTP API or the page; mount sockets elsewhere, for example \"/socket\"".to_owned())
         }
         path if path.len() > 1
