@@ -544,6 +544,20 @@ fn a_socket_may_owe_any_amount_of_bursts() {
     assert!(pipe.taken == expected && rig.outbox.is_empty() && rig.outbox.bytes() == 0);
 }
 
+/// Once with all that it owes, and once more with what it left.
+#[test]
+fn a_socket_that_takes_a_part_is_asked_twice() {
+    let (mut rig, mut bursts, mut tally) = (Rig::new(None), Bursts::default(), Tally::default());
+    let burst = bursts.begin(word("a", 1), 0, false);
+    for number in 2..=100 {
+        assert!(bursts.extend(burst, &word("a", number), 0));
+    }
+    assert!(rig.outbox.owe(0, burst, &mut bursts));
+    let mut pipe = Pipe { room: 2_000, ..Pipe::default() };
+    rig.outbox.write(&mut pipe, &mut bursts, &mut tally).unwrap();
+    assert!(rig.outbox.is_blocked() && tally.calls == 2 && tally.bytes == 2_000, "{} calls", tally.calls);
+}
+
 /// One turn with very much to write must not keep its room for good.
 #[test]
 fn the_room_of_a_big_turn_is_given_back() {

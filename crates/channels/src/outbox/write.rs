@@ -124,12 +124,16 @@ impl Outbox {
             return Ok(true);
         }
         self.settle(bursts);
-        match result {
+        let calls = tally.calls + 1;
+        let outcome = match result {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             Ok(taken) => self.write_entries(&mut Took(taken), tally),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
             Err(error) => Err(error),
-        }
+        };
+        // However often it took to see what the socket has taken, it was asked once.
+        tally.calls = calls;
+        outcome
     }
 
     fn owed_written(&mut self, owing: Owing, bursts: &mut Bursts) {
