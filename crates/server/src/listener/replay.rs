@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
@@ -52,6 +52,9 @@ impl AsyncRead for Replay {
         if self.head.is_empty() {
             return self.poll_stream(cx, into);
         }
+        // The runtime has only just been told of the connection, and a first write would have to wait for its word. The HTTP server drops an
+        // answer that has to wait when it is to close the connection behind it.
+        ready!(self.stream.poll_write_ready(cx))?;
         let len = self.head.len().min(into.remaining());
         into.put_slice(&self.head[..len]);
         self.head.advance(len);
