@@ -119,6 +119,8 @@ async fn open(node: &Node, mount: &Mount, params: Params, request: &Parts) -> Re
 /// Waits for a session's messages; where there is no session any more, opens another one.
 async fn poll(node: &Node, mount: &Mount, session: Session, params: Params, request: &Parts) -> Response {
     let Session { id, token } = session;
+    // A client that has hung up by now is noticed before its messages are taken, and the next poll gets them.
+    tokio::task::yield_now().await;
     let answer = tokio::select! {
         biased;
         answer = node.workers.poll(id, mount.rules.longpoll_window) => answer,
