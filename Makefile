@@ -102,8 +102,8 @@ test-openapi: ## Only the OpenAPI document against a debug build; EXAMPLES=500 f
 	tests/run-openapi $(EXAMPLES)
 
 .PHONY: bench
-bench: build ## The figures of docs/performance.md, measured on this machine (ONLY=fan-out: some; RUNS=5; half an hour)
-	deploy/bench-local "$(TARGET)/release/tickwire" "$(TARGET)/bench"
+bench: dist ## The figures of docs/performance.md, measured on this machine (ONLY=fan-out: some; RUNS=5; half an hour)
+	deploy/bench-local "$(TARGET)/dist/tickwire" "$(TARGET)/bench"
 
 .PHONY: bench-micro
 bench-micro: ## Small benchmarks of codec, registry, outbox, aggregator, decimal, decoders (ONLY=pattern: some of them)
@@ -119,9 +119,9 @@ guard: build ## Instructions per delivery, join and quote against their budget (
 	  "$(TARGET)/release/tickwire" tests/budget/instructions.toml
 
 .PHONY: bench-peers
-bench-peers: build ## The same work beside NATS, Centrifugo and Socket.IO, where they can be had, and ratios (half an hour)
+bench-peers: dist ## The same work beside NATS, Centrifugo and Socket.IO, where they can be had, and ratios (half an hour)
 	deploy/install-peers "$(PEERS)"
-	deploy/bench-peers "$(TARGET)/release/tickwire" "$(PEERS)" "$(TARGET)/bench"
+	deploy/bench-peers "$(TARGET)/dist/tickwire" "$(PEERS)" "$(TARGET)/bench"
 
 .PHONY: doc
 doc: ## The API documentation of the crates

@@ -149,6 +149,9 @@ impl Load {
         if self.symbols == 0 || self.symbols > 100_000 {
             return wrong("the number of symbols must be 1 to 100000");
         }
+        if self.sockets == 0 && self.scenario != "ingest" {
+            return wrong("without sockets there is nothing to measure: give --sockets 1 or more");
+        }
         if self.sockets > 0 && !(1..=self.symbols).contains(&self.topics_per_socket) {
             return wrong("the topics of a socket must be at least 1 and at most the number of symbols");
         }
