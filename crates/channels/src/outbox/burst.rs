@@ -162,6 +162,11 @@ impl Burst {
         self.topic.as_ref()
     }
 
+    /// The first of its messages.
+    pub(super) fn oldest(&self) -> Option<&Arc<Broadcast>> {
+        self.messages.first()
+    }
+
     /// Whether it has updates; their first number is then that of the oldest update that it stands for.
     pub(super) fn first_update(&self) -> Option<u64> {
         (!self.lossless).then_some(self.first)

@@ -54,8 +54,13 @@ impl Join {
 
     /// Whether the client has some of a burst. Updates come in the order of their stamps; lossless messages of several publishers may not.
     fn had_some(&self, burst: &Burst) -> bool {
-        let looked_at = if burst.first_update().is_some() { 1 } else { usize::MAX };
-        self.floor.is_some() && burst.messages().take(looked_at).any(|(message, _)| self.had(message))
+        if self.floor.is_none() {
+            return false;
+        }
+        match burst.first_update() {
+            Some(_) => burst.oldest().is_some_and(|oldest| self.had(oldest)),
+            None => burst.messages().any(|(message, _)| self.had(message)),
+        }
     }
 
     /// Whether the client has a message already, in its join's reply.
