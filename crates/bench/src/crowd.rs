@@ -60,6 +60,7 @@ impl Crowd {
             return Ok(crowd);
         }
         machine::allow_files(plan.sockets as u64 + OTHER_FILES)?;
+        crate::socket::begin_run();
         let share = plan.sockets.div_ceil(readers);
         let before = probe.sample().await;
         let queues = AcceptQueue::now();

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use mio::net::TcpStream;
@@ -79,7 +80,9 @@ impl Socket {
             socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         if let IpAddr::V4(Ipv4Addr::LOCALHOST) = address.ip() {
             let place = round * total.div_ceil(PER_ADDRESS) + self.number / PER_ADDRESS;
-            socket.bind(&SocketAddr::from((source(std::process::id(), place), 0)).into())?;
+            let run = u32::try_from(RUNS.load(Ordering::Relaxed)).unwrap_or_default();
+            let process = std::process::id().wrapping_add(run.wrapping_mul(RUN_STEP));
+            socket.bind(&SocketAddr::from((source(process, place), 0)).into())?;
         }
         socket.set_tcp_nodelay(true)?;
         match socket.connect(&address.into()) {
@@ -255,7 +258,18 @@ impl Socket {
     }
 }
 
-/// A loopback address (127.0.0.0/8) for some of a process's connections. Each process and each round has others, since the ports of closed
+/// Counts the runs of this process, each of which has addresses of its own.
+static RUNS: AtomicUsize = AtomicUsize::new(0);
+
+/// How far the addresses of two runs are apart: processes that are started one after the other lie between.
+const RUN_STEP: u32 = 1_009;
+
+/// A run begins: the ports of the one before are still taken.
+pub(crate) fn begin_run() {
+    RUNS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A loopback address (127.0.0.0/8) for some of a process's connections. Each process, run and round has others, since the ports of closed
 /// connections stay taken for a minute.
 fn source(process: u32, place: usize) -> Ipv4Addr {
     let byte = |value: usize| u8::try_from(1 + value % 250).unwrap_or(u8::MAX);

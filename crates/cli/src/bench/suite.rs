@@ -68,23 +68,31 @@ pub(super) async fn run(args: Args) -> Outcome {
     let rows = chosen(&args)?;
     std::fs::create_dir_all(&args.out)
         .map_err(|error| Failure::Failed(anyhow::Error::from(error).context(format!("make {}", args.out.display()))))?;
-    let mut measured = Vec::new();
+    let (mut measured, mut all_ran) = (Vec::new(), true);
     for row in &rows {
         let runs = if row.load.slow.is_some() { 1 } else { args.runs };
         let mut reports = Vec::new();
         for run in 1..=runs {
             output::say(format!("{}, {}: run {run} of {runs}", row.name, row.against));
-            let report = Box::pin(one(row, &args)).await?;
+            // One that fails does not take the others' figures with it.
+            let report = match Box::pin(one(row, &args)).await {
+                Ok(report) => report,
+                Err(failure) => {
+                    all_ran = false;
+                    output::say_warning(format!("{}, {}: run {run} failed: {failure:?}", row.name, row.against));
+                    continue;
+                }
+            };
             if !report.clean() {
                 output::say_warning(format!("{}, {}: not clean\n{report}", row.name, row.against));
             }
             reports.push(report);
         }
         measured.push(Measured { name: row.name, against: row.against.to_string(), reports });
+        write_results(&args.out, &rows[..measured.len()], &measured)?;
     }
     output::print(table(&rows, &measured))?;
-    write_results(&args.out, &rows, &measured)?;
-    let clean = measured.iter().flat_map(|one| &one.reports).all(Report::clean);
+    let clean = all_ran && measured.iter().flat_map(|one| &one.reports).all(Report::clean);
     if clean { Ok(()) } else { Err(Failure::Told) }
 }
 
