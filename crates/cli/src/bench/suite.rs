@@ -92,6 +92,7 @@ pub(super) async fn run(args: Args) -> Outcome {
         write_results(&args.out, &rows[..measured.len()], &measured)?;
     }
     output::print(table(&rows, &measured))?;
+    output::say(format!("results.json and plots are in {}", args.out.display()));
     let clean = all_ran && measured.iter().flat_map(|one| &one.reports).all(Report::clean);
     if clean { Ok(()) } else { Err(Failure::Told) }
 }
@@ -191,7 +192,6 @@ fn write_results(out: &Path, rows: &[Row], measured: &[Measured]) -> Outcome {
             super::write_file(&out.join(format!("latency-{file}.svg")), &plot::curves(&title, &curves))?;
         }
     }
-    output::say(format!("results.json and plots are in {}", out.display()));
     Ok(())
 }
 
