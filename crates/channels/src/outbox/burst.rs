@@ -74,6 +74,7 @@ struct Owed {
 }
 
 /// The bursts of a turn, and who owes which.
+#[derive(Default)]
 pub(crate) struct Bursts {
     /// Those in use come first.
     bursts: Vec<Burst>,
@@ -92,20 +93,6 @@ struct Joined {
     of: Vec<BurstId>,
     wire: Option<Wire>,
     bytes: Vec<u8>,
-}
-
-impl Default for Bursts {
-    fn default() -> Self {
-        Self {
-            bursts: Vec::new(),
-            used: 0,
-            owed: Vec::new(),
-            turn: 1,
-            touched: Vec::new(),
-            writes: 0,
-            joined: Joined::default(),
-        }
-    }
 }
 
 impl Burst {

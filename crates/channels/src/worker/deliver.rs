@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use tickwire_faults::{Unit, point};
 use tickwire_pubsub::{Broadcast, Class, Role, Topic};
 
-use super::run::Worker;
+use super::{run::Worker, sockets::Sockets, topics::LocalTopic};
 use crate::{channel::guarded, close::CloseReason, outbox::BurstId};
 
 impl Worker {
@@ -76,16 +76,16 @@ impl Worker {
         }
         let before = topic.burst.replace(bursts.begin(Arc::clone(message), number, late));
         if let Some(before) = before {
-            self.hand_out(before, now);
+            hand_out(&mut self.sockets, topic, before, now);
         }
     }
 
     /// Offers a message that belongs to no burst to each join. It is about the updates before it, and must not overtake them.
     fn pass_on(&mut self, message: &Arc<Broadcast>, number: u64, now: Instant) {
-        if let Some(burst) = self.topics.get_mut(&message.topic).and_then(|topic| topic.burst.take()) {
-            self.hand_out(burst, now);
-        }
         let Some(topic) = self.topics.get_mut(&message.topic) else { return };
+        if let Some(burst) = topic.burst.take() {
+            hand_out(&mut self.sockets, topic, burst, now);
+        }
         for subscriber in &topic.subscribers {
             self.sockets.offer(*subscriber, message, number, message.accepted_at, now);
         }
@@ -97,15 +97,14 @@ impl Worker {
         let Some(topic) = self.topics.get_mut(topic) else { return };
         if topic.burst == Some(burst) {
             topic.burst = None;
-            self.hand_out(burst, now);
+            hand_out(&mut self.sockets, topic, burst, now);
         }
     }
+}
 
-    fn hand_out(&mut self, burst: BurstId, now: Instant) {
-        let Some(topic) = self.sockets.bursts.get(burst).topic() else { return };
-        let Some(topic) = self.topics.get_mut(topic) else { return };
-        for subscriber in &topic.subscribers {
-            self.sockets.deliver(*subscriber, burst, now);
-        }
+/// Hands a burst to the joins of its topic.
+fn hand_out(sockets: &mut Sockets, topic: &LocalTopic, burst: BurstId, now: Instant) {
+    for subscriber in &topic.subscribers {
+        sockets.deliver(*subscriber, burst, now);
     }
 }
