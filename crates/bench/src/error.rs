@@ -1,5 +1,7 @@
 //! Why a measurement cannot be made.
 
+use std::{io, net::SocketAddr};
+
 /// Why a measurement cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
@@ -28,7 +30,7 @@ pub enum BenchError {
         /// What was tried.
         what: &'static str,
         /// The system's words.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Something took longer than it may.
     #[error("{0}")]
@@ -36,7 +38,12 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    pub(crate) fn machine(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    /// What a system says of a server that cannot be reached.
+    pub(crate) fn unreachable(address: SocketAddr) -> impl Fn(io::Error) -> Self + Copy {
+        move |error| Self::Unreachable { address: address.to_string(), problem: error.to_string() }
+    }
+
+    pub(crate) fn machine(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Machine { what, source }
     }
 }

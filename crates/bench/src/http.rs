@@ -88,8 +88,7 @@ impl Connection {
     /// # Errors
     /// If nobody is there.
     pub(crate) fn open(address: SocketAddr) -> Result<Self, BenchError> {
-        let unreachable =
-            |error: io::Error| BenchError::Unreachable { address: address.to_string(), problem: error.to_string() };
+        let unreachable = BenchError::unreachable(address);
         let stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         stream.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;

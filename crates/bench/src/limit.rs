@@ -228,8 +228,7 @@ impl Dialect for Limit {
     fn heartbeat(&self, _out: &mut Vec<u8>) {}
 
     fn publisher(&self, work: &Work) -> Result<Box<dyn Publisher>, BenchError> {
-        let unreachable =
-            |error: io::Error| BenchError::Unreachable { address: self.feed.to_string(), problem: error.to_string() };
+        let unreachable = BenchError::unreachable(self.feed);
         let stream = TcpStream::connect_timeout(&self.feed, TIMEOUT).map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         stream.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;

@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
             let address = self.plan.dialect.address();
             let connected = socket.connect(address, self.plan.sockets, self.round);
             if let Err(error) = connected {
-                return Err(self.unreachable(&error));
+                return Err(self.unreachable(error));
             }
             if let Some(stream) = &mut socket.stream {
                 let interest = Interest::READABLE | Interest::WRITABLE;
@@ -268,7 +268,7 @@ impl<'a> Reader<'a> {
         let Some(socket) = self.sockets.get_mut(index) else { return Ok(()) };
         let connecting = socket.phase == Phase::Connecting;
         match socket.writable(self.line) {
-            Err(error) if connecting => Err(self.unreachable(&error)),
+            Err(error) if connecting => Err(self.unreachable(error)),
             Err(error) => {
                 self.close(index, error.to_string());
                 Ok(())
@@ -277,8 +277,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn unreachable(&self, error: &io::Error) -> BenchError {
-        BenchError::Unreachable { address: self.plan.dialect.address().to_string(), problem: error.to_string() }
+    fn unreachable(&self, error: io::Error) -> BenchError {
+        BenchError::unreachable(self.plan.dialect.address())(error)
     }
 
     fn read(&mut self, index: usize, buffer: &mut [u8]) {

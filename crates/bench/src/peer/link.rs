@@ -36,8 +36,7 @@ impl Link {
             stream.set_write_timeout(Some(PATIENCE))?;
             Ok(stream)
         };
-        let unreachable =
-            |error: io::Error| BenchError::Unreachable { address: address.to_string(), problem: error.to_string() };
+        let unreachable = BenchError::unreachable(address);
         Ok(Self { stream: open().map_err(unreachable)?, address, buffer: vec![0; READ_BYTES] })
     }
 
